@@ -130,10 +130,10 @@ impl Bucket {
             known.at = now;
             known.period = period;
         }
-        let estimate =
-            (remaining + known.refill() * seconds(seen, now) - (self.reserved - mark)).min(known.limit);
+        let estimate = (remaining + known.refill() * seconds(seen, now) - (self.reserved - mark)).min(known.limit);
         let level = known.level_at(now);
-        known.level = if was_told_nothing_yet || estimate < level { estimate } else { level + RAISE * (estimate - level) };
+        known.level =
+            if was_told_nothing_yet || estimate < level { estimate } else { level + RAISE * (estimate - level) };
         known.at = known.at.max(now);
     }
 

@@ -75,7 +75,10 @@ struct Waiter {
 #[derive(Debug)]
 enum WaiterState {
     InLine,
-    Granted { flight: FlightId, at: Instant },
+    Granted {
+        flight: FlightId,
+        at: Instant,
+    },
     /// Let a grant pass untaken; out of the line until it is polled again.
     Aside,
     Refused(Refusal),
@@ -225,13 +228,7 @@ impl Core {
             return Arrival::Refused(Refusal::TooLong { expected, limit });
         }
         self.queue.insert(place, cost, self.waiters.vacant_key());
-        Arrival::Wait(self.waiters.insert(Waiter {
-            place,
-            cost,
-            waker: None,
-            state: WaiterState::InLine,
-            armed: None,
-        }))
+        Arrival::Wait(self.waiters.insert(Waiter { place, cost, waker: None, state: WaiterState::InLine, armed: None }))
     }
 
     /// A waiter looks whether its turn has come.
@@ -403,9 +400,7 @@ impl Core {
 
     /// Whether a call of this cost may leave now.
     fn fits(&self, now: Instant, cost: Cost) -> bool {
-        self.gate.opens.is_none_or(|opens| opens <= now)
-            && self.has_room(now)
-            && self.level_wait(now, cost).is_zero()
+        self.gate.opens.is_none_or(|opens| opens <= now) && self.has_room(now) && self.level_wait(now, cost).is_zero()
     }
 
     fn has_room(&self, now: Instant) -> bool {
@@ -416,7 +411,8 @@ impl Core {
 
     /// How long until the levels hold this cost.
     fn level_wait(&self, now: Instant, cost: Cost) -> Duration {
-        let tokens = if cost.tokens > 0.0 { self.tokens.wait_for(self.with_margin(cost.tokens), now) } else { Duration::ZERO };
+        let tokens =
+            if cost.tokens > 0.0 { self.tokens.wait_for(self.with_margin(cost.tokens), now) } else { Duration::ZERO };
         self.requests.wait_for(cost.requests, now).max(tokens)
     }
 

@@ -21,9 +21,7 @@ use super::{
     core::Outcome,
     scope::{Flight, Turn, Waiter},
 };
-use crate::{
-    Again, ApiError, ErrorKind, Gate, Lease, Refused, RetryHint, hint, limits::Limits,
-};
+use crate::{Again, ApiError, ErrorKind, Gate, Lease, Refused, RetryHint, hint, limits::Limits};
 
 pin_project! {
     /// The response of a [`QuotaMeter`](super::QuotaMeter).

@@ -42,6 +42,7 @@ mod refusal;
 mod scope;
 mod service;
 
+use self::layer::Settings;
 pub use self::{
     body::ResponseBody,
     bucket::Level,
@@ -52,4 +53,3 @@ pub use self::{
     refusal::Refusal,
     service::QuotaMeter,
 };
-use self::layer::Settings;

@@ -220,9 +220,7 @@ mod tests {
             queue.insert(place(seq), Cost::ONE, ());
         }
         fn depth(queue: &Queue<()>, node: Option<usize>) -> usize {
-            node.map_or(0, |at| {
-                1 + depth(queue, queue.nodes[at].left).max(depth(queue, queue.nodes[at].right))
-            })
+            node.map_or(0, |at| 1 + depth(queue, queue.nodes[at].left).max(depth(queue, queue.nodes[at].right)))
         }
         assert!(depth(&queue, queue.root) < 64);
     }
