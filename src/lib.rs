@@ -6,6 +6,8 @@ pub mod body;
 mod call;
 pub mod error;
 mod hint;
+#[cfg(feature = "key-check")]
+pub mod key_check;
 pub mod limits;
 
 #[cfg(feature = "mock")]

@@ -8,7 +8,7 @@ use tokio::time::{Duration, Instant};
 
 use super::{
     Settings,
-    bucket::{Bucket, Level},
+    bucket::Bucket,
     cost::Cost,
     queue::{Place, Queue},
     refusal::Refusal,
@@ -575,10 +575,5 @@ impl Core {
         if waiter.armed.is_some_and(|armed| look + Duration::from_millis(1) < armed) {
             wakes.0.extend(waiter.waker.take());
         }
-    }
-
-    #[cfg(test)]
-    pub(super) fn levels(&self, now: Instant) -> (Option<Level>, Option<Level>) {
-        (self.requests.level(now), self.tokens.level(now))
     }
 }

@@ -44,17 +44,13 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T: Copy> Queue<T> {
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.nodes.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.nodes.is_empty()
-    }
-
-    /// The cost of all that wait.
-    pub(super) fn total(&self) -> Cost {
-        self.sum(self.root)
     }
 
     pub(super) fn insert(&mut self, place: Place, cost: Cost, value: T) {
