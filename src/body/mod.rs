@@ -1,0 +1,4 @@
+//! Bodies that are read and still given on whole.
+
+#[cfg(feature = "error-classify")]
+pub(crate) mod peek;
