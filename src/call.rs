@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, futures::OwnedNotified},
+    time::Instant,
+};
 use tower::BoxError;
 
 /// One call as its caller sees it, over all its attempts.
@@ -105,21 +108,15 @@ impl Call {
 #[derive(Clone, Debug)]
 pub struct Lease {
     id: u32,
-    state: Arc<LeaseState>,
-}
-
-#[derive(Debug)]
-struct LeaseState {
-    alive: AtomicBool,
-    ended: Notify,
+    alive: Arc<AtomicBool>,
+    ended: Arc<Notify>,
 }
 
 impl Lease {
     /// A living lease of the key with this number.
     #[must_use]
     pub fn new(id: u32) -> Self {
-        let state = LeaseState { alive: AtomicBool::new(true), ended: Notify::new() };
-        Self { id, state: Arc::new(state) }
+        Self { id, alive: Arc::new(AtomicBool::new(true)), ended: Arc::new(Notify::new()) }
     }
 
     /// The number of the key, in its pool.
@@ -131,24 +128,21 @@ impl Lease {
     /// Whether the key is still worth a call.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        self.state.alive.load(Ordering::Acquire)
+        self.alive.load(Ordering::Acquire)
     }
 
     /// Ends the lease for all who hold it, and wakes those who wait in [`ended`](Self::ended).
     pub fn end(&self) {
-        self.state.alive.store(false, Ordering::Release);
-        self.state.ended.notify_waiters();
+        self.alive.store(false, Ordering::Release);
+        self.ended.notify_waiters();
     }
 
-    /// Waits until the lease has ended.
+    /// Completes when the lease is ended after this call: make it first, then ask [`is_alive`](Self::is_alive).
     ///
     /// # Cancel safety
-    /// Cancel safe: nothing is lost when it is dropped.
-    pub async fn ended(&self) {
-        let ended = self.state.ended.notified();
-        if self.is_alive() {
-            ended.await;
-        }
+    /// Nothing is lost when it is dropped.
+    pub fn ended(&self) -> OwnedNotified {
+        Arc::clone(&self.ended).notified_owned()
     }
 }
 

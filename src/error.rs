@@ -105,6 +105,27 @@ impl ApiError {
         Self(Arc::new(Inner { status: None, kind, retry, body_in_memory: false }))
     }
 
+    /// STUB until the classifier lands.
+    pub(crate) fn from_head(status: StatusCode, headers: &http::HeaderMap) -> Self {
+        let hint = crate::hint::retry_after(headers).map_or(RetryHint::Backoff, RetryHint::After);
+        let (kind, retry) = match status.as_u16() {
+            429 => (ErrorKind::RateLimit, hint),
+            500..600 => (ErrorKind::Server, hint),
+            _ => (ErrorKind::Unknown, RetryHint::Never),
+        };
+        Self(Arc::new(Inner { status: Some(status), kind, retry, body_in_memory: false }))
+    }
+
+    /// STUB
+    pub fn from_error(_: &(dyn Error + 'static)) -> Self {
+        Self::new(ErrorKind::Unavailable, RetryHint::Backoff)
+    }
+
+    /// STUB
+    pub fn may_have_been_processed(&self) -> bool {
+        self.kind() != ErrorKind::RateLimit
+    }
+
     /// The status of the response; `None` for a transport error.
     #[must_use]
     pub fn status(&self) -> Option<StatusCode> {

@@ -1,0 +1,54 @@
+//! Reads a body that nobody wants to its end, so that its connection lives on: within bounds.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Buf;
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Past this, a new connection is cheaper than reading on.
+const MAX_BYTES: usize = 64 * 1024;
+/// A server that trickles is not waited for.
+const MAX_TIME: Duration = Duration::from_secs(1);
+
+pin_project! {
+    /// Completes when the body has ended, failed, or gone past the bounds.
+    pub(crate) struct Drain<B> {
+        #[pin]
+        body: B,
+        left: usize,
+        #[pin]
+        limit: Sleep,
+    }
+}
+
+impl<B: Body> Drain<B> {
+    /// Starts to read `body`; `None` if it has ended already.
+    pub(crate) fn new(body: B) -> Option<Self> {
+        let limit = Instant::now() + MAX_TIME;
+        (!body.is_end_stream()).then(|| Self { body, left: MAX_BYTES, limit: sleep_until(limit) })
+    }
+}
+
+impl<B: Body> Future for Drain<B> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        while this.limit.as_mut().poll(cx).is_pending() {
+            let Some(Ok(frame)) = ready!(this.body.as_mut().poll_frame(cx)) else { break };
+            let bytes = frame.data_ref().map_or(0, Buf::remaining);
+            match this.left.checked_sub(bytes) {
+                Some(left) => *this.left = left,
+                None => break,
+            }
+        }
+        Poll::Ready(())
+    }
+}

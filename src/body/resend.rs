@@ -1,0 +1,164 @@
+//! [`Resend`]: which request bodies can go again.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{Empty, Full};
+use pin_project_lite::pin_project;
+
+/// A request body that may be able to go again.
+///
+/// There is no blanket implementation over `Clone`: it would shut out bodies that only know at run time whether they
+/// can, as reqwest's. Wrap a body that is cheap to clone in [`CloneBody`], and one that cannot go again in [`Once`].
+pub trait Resend: Sized {
+    /// The same body from its start; `None` if it can go only once.
+    ///
+    /// Called before the body is first polled, and cheap: no copy of the content.
+    fn resend(&self) -> Option<Self>;
+
+    /// The whole content where it is in memory, without a copy.
+    fn in_memory(&self) -> Option<Bytes> {
+        None
+    }
+}
+
+impl<D: Buf + Clone + 'static> Resend for Full<D> {
+    fn resend(&self) -> Option<Self> {
+        Some(self.clone())
+    }
+
+    fn in_memory(&self) -> Option<Bytes> {
+        let mut content = self.clone().into_inner();
+        match (&mut content as &mut dyn std::any::Any).downcast_mut::<Option<Bytes>>() {
+            Some(bytes) => Some(bytes.take().unwrap_or_default()),
+            None => content.is_none().then(Bytes::new),
+        }
+    }
+}
+
+impl<D> Resend for Empty<D> {
+    fn resend(&self) -> Option<Self> {
+        Some(Self::new())
+    }
+
+    fn in_memory(&self) -> Option<Bytes> {
+        Some(Bytes::new())
+    }
+}
+
+/// What has no body goes again for nothing.
+impl Resend for () {
+    fn resend(&self) -> Option<Self> {
+        Some(())
+    }
+
+    fn in_memory(&self) -> Option<Bytes> {
+        Some(Bytes::new())
+    }
+}
+
+impl Resend for Bytes {
+    fn resend(&self) -> Option<Self> {
+        Some(self.clone())
+    }
+
+    fn in_memory(&self) -> Option<Bytes> {
+        Some(self.clone())
+    }
+}
+
+impl Resend for String {
+    fn resend(&self) -> Option<Self> {
+        Some(self.clone())
+    }
+}
+
+pin_project! {
+    /// A body that goes again as its own clone.
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct CloneBody<B> {
+        #[pin]
+        body: B,
+    }
+}
+
+impl<B: Clone> CloneBody<B> {
+    /// Wraps a body whose clone starts at the beginning and costs no copy of the content.
+    pub fn new(body: B) -> Self {
+        Self { body }
+    }
+}
+
+impl<B: Clone> Resend for CloneBody<B> {
+    fn resend(&self) -> Option<Self> {
+        Some(self.clone())
+    }
+}
+
+pin_project! {
+    /// A body that goes only once, such as a stream read from elsewhere.
+    #[derive(Debug, Default)]
+    pub struct Once<B> {
+        #[pin]
+        body: B,
+    }
+}
+
+impl<B> Once<B> {
+    /// Wraps a body; a request with it is sent at most once.
+    pub fn new(body: B) -> Self {
+        Self { body }
+    }
+}
+
+impl<B> Resend for Once<B> {
+    fn resend(&self) -> Option<Self> {
+        None
+    }
+}
+
+macro_rules! forward_body {
+    ($wrapper:ident) => {
+        impl<B: Body> Body for $wrapper<B> {
+            type Data = B::Data;
+            type Error = B::Error;
+
+            fn poll_frame(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+            ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+                self.project().body.poll_frame(cx)
+            }
+
+            fn is_end_stream(&self) -> bool {
+                self.body.is_end_stream()
+            }
+
+            fn size_hint(&self) -> SizeHint {
+                self.body.size_hint()
+            }
+        }
+    };
+}
+
+forward_body!(CloneBody);
+forward_body!(Once);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_in_memory_shows_its_content_without_a_copy() {
+        let content = Bytes::from(vec![1, 2, 3]);
+        let shown = Full::new(content.clone()).in_memory().expect("in memory");
+        assert_eq!(shown.as_ptr(), content.as_ptr());
+        assert_eq!(Full::<Bytes>::default().in_memory(), Some(Bytes::new()));
+        assert_eq!(Full::new(std::io::Cursor::new([1])).in_memory(), None);
+        assert!(Once::new(Full::new(content)).resend().is_none());
+    }
+}

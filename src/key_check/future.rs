@@ -1,0 +1,92 @@
+//! The future of a call with a key.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use http::{Response, StatusCode};
+use pin_project_lite::pin_project;
+use tower::BoxError;
+
+use super::health::Loan;
+use crate::{Again, ApiError, ErrorKind, Gate, Refused, find_cause};
+
+pin_project! {
+    /// The response of a [`KeyCheck`](super::KeyCheck).
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        state: State<F>,
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    #[project = StateProj]
+    enum State<F> {
+        // Without a loan the request carries no key of ours.
+        Sent { #[pin] future: F, loan: Option<Loan> },
+        Refused { refused: Option<Refused> },
+    }
+}
+
+impl<F> ResponseFuture<F> {
+    pub(super) fn sent(future: F, loan: Option<Loan>) -> Self {
+        Self { state: State::Sent { future, loan } }
+    }
+
+    pub(super) fn refused(refused: Refused) -> Self {
+        Self { state: State::Refused { refused: Some(refused) } }
+    }
+}
+
+impl<F, RB, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<RB>, E>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<Response<RB>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProj::Sent { future, loan } => {
+                let result = ready!(future.poll(cx)).map_err(Into::into);
+                Poll::Ready(match loan {
+                    Some(loan) => learn(loan, result),
+                    None => result,
+                })
+            }
+            StateProj::Refused { refused } => {
+                refused.take().map_or(Poll::Pending, |refused| Poll::Ready(Err(refused.into())))
+            }
+        }
+    }
+}
+
+/// Tells the loan what the answer says of its key.
+fn learn<RB>(loan: &mut Loan, result: Result<Response<RB>, BoxError>) -> Result<Response<RB>, BoxError> {
+    match result {
+        Ok(response) => {
+            let error = response.extensions().get::<ApiError>();
+            let is_rejected = match error {
+                Some(error) => error.kind() == ErrorKind::Authentication,
+                None => response.status() == StatusCode::UNAUTHORIZED,
+            };
+            if is_rejected {
+                let error = error.cloned();
+                loan.rejected(error.unwrap_or_else(|| ApiError::from_head(response.status(), response.headers())));
+            } else if !response.status().is_server_error() {
+                loan.accepted();
+            }
+            Ok(response)
+        }
+        // Turned back while it waited, because its key died.
+        Err(error) if find_cause::<Again>(&*error).is_some_and(|again| again.by == Gate::Key) => {
+            Err(loan.refusal().map_or(error, BoxError::from))
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,174 @@
+//! One limit as a bucket that refills: its level is what may be sent now, as far as this process knows.
+
+use tokio::time::{Duration, Instant};
+
+use crate::limits::Limit;
+
+/// How much of the distance a level rises when the server reports more than is reckoned.
+/// Lower is taken at once: a raise may be a stale snapshot, and then costs 429s (quota tables: 6 % without this).
+const RAISE: f64 = 0.05;
+/// The periods that APIs count by, in seconds.
+const USUAL_PERIODS: [f64; 4] = [1.0, 60.0, 3600.0, 86400.0];
+/// Below this use, rounding in `reset` hides the refill rate.
+const TELLING_USE: f64 = 0.02;
+/// Most APIs count by the minute; held until an answer says otherwise.
+const ASSUMED_PERIOD: f64 = 60.0;
+
+#[derive(Debug)]
+pub(super) struct Bucket {
+    /// `None` until an answer has named it.
+    known: Option<Known>,
+    /// All that was ever reserved: the difference of two readings is what left in between.
+    reserved: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    limit: f64,
+    /// Seconds in which an empty bucket fills.
+    period: f64,
+    level: f64,
+    /// When `level` was right.
+    at: Instant,
+}
+
+impl Known {
+    fn refill(&self) -> f64 {
+        self.limit / self.period
+    }
+
+    fn level_at(&self, now: Instant) -> f64 {
+        (self.level + self.refill() * seconds(self.at, now)).min(self.limit)
+    }
+}
+
+/// A level as [`Snapshot`](super::Snapshot) shows it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Level {
+    /// The whole quota of a period.
+    pub limit: f64,
+    /// What may be sent now; below zero while the refill pays off what left too early.
+    pub remaining: f64,
+    /// What comes back in a second.
+    pub refill_per_second: f64,
+}
+
+impl Bucket {
+    pub(super) const fn new() -> Self {
+        Self { known: None, reserved: 0.0 }
+    }
+
+    pub(super) fn limit(&self) -> Option<f64> {
+        self.known.map(|known| known.limit)
+    }
+
+    pub(super) fn reserved(&self) -> f64 {
+        self.reserved
+    }
+
+    pub(super) fn level(&self, now: Instant) -> Option<Level> {
+        self.known.map(|known| Level {
+            limit: known.limit,
+            remaining: known.level_at(now),
+            refill_per_second: known.refill(),
+        })
+    }
+
+    pub(super) fn refill(&self) -> Option<f64> {
+        self.known.map(|known| known.refill())
+    }
+
+    /// How long until `amount` is free; zero where no limit is known.
+    pub(super) fn wait_for(&self, amount: f64, now: Instant) -> Duration {
+        let Some(known) = self.known else { return Duration::ZERO };
+        let missing = amount - known.level_at(now);
+        if missing <= 0.0 {
+            return Duration::ZERO;
+        }
+        // Timers tick in milliseconds; the nanosecond keeps a due wait from being found a hair short.
+        Duration::try_from_secs_f64(missing / known.refill())
+            .unwrap_or(Duration::MAX)
+            .saturating_add(Duration::from_nanos(1))
+    }
+
+    pub(super) fn reserve(&mut self, amount: f64, now: Instant) {
+        self.reserved += amount;
+        if let Some(known) = &mut self.known {
+            known.level = known.level_at(now) - amount;
+            known.at = known.at.max(now);
+        }
+    }
+
+    /// Gives back what was reserved and never sent.
+    pub(super) fn refund(&mut self, amount: f64) {
+        self.reserved -= amount;
+        if let Some(known) = &mut self.known {
+            known.level = (known.level + amount).min(known.limit);
+        }
+    }
+
+    /// Nothing may be left before `until`, and one `amount` then: what follows leaves at the refill rate.
+    pub(super) fn hold(&mut self, amount: f64, until: Instant) {
+        if let Some(known) = &mut self.known {
+            known.level = known.level.min(amount);
+            known.at = known.at.max(until);
+        }
+    }
+
+    /// Takes in what an answer says. `sent` is when its request left, `seen` when the server probably counted it,
+    /// `mark` the reading of [`reserved`](Self::reserved) when it left.
+    pub(super) fn reconcile(&mut self, told: &Limit, seen: Instant, mark: f64, now: Instant) {
+        if let Some(limit) = told.limit {
+            self.set_limit(limit, now);
+        }
+        let Some(known) = &mut self.known else { return };
+        let Some(remaining) = told.remaining.filter(|remaining| *remaining <= known.limit) else { return };
+        let was_told_nothing_yet = known.level == f64::INFINITY;
+        if let Some(period) = told.reset.and_then(|reset| period(known.limit, remaining, reset)) {
+            known.level = known.level_at(now);
+            known.at = now;
+            known.period = period;
+        }
+        let estimate = (remaining + known.refill() * seconds(seen, now) - (self.reserved - mark)).min(known.limit);
+        let level = known.level_at(now);
+        known.level =
+            if was_told_nothing_yet || estimate < level { estimate } else { level + RAISE * (estimate - level) };
+        known.at = known.at.max(now);
+    }
+
+    fn set_limit(&mut self, limit: f64, now: Instant) {
+        match &mut self.known {
+            None => {
+                let level = f64::INFINITY;
+                self.known = Some(Known { limit, period: ASSUMED_PERIOD, level, at: now });
+            }
+            Some(known) if known.limit != limit => {
+                known.level = known.level_at(now).min(limit);
+                known.at = known.at.max(now);
+                known.limit = limit;
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// The period of a bucket that lacks `limit - remaining` and is full again after `reset`, where that can be told.
+fn period(limit: f64, remaining: f64, reset: Duration) -> Option<f64> {
+    let used = limit - remaining;
+    let reset = reset.as_secs_f64();
+    if used <= 0.0 || reset <= 0.0 {
+        return None;
+    }
+    let period = reset * limit / used;
+    // Whole seconds are rounded ones; the rest comes in milliseconds.
+    let step = if reset.fract() == 0.0 { 1.0 } else { 0.001 };
+    let doubt = step / reset + 0.02;
+    let usual = USUAL_PERIODS.into_iter().find(|usual| doubt < 0.5 && (period / usual - 1.0).abs() <= doubt);
+    usual.or_else(|| (used / limit >= TELLING_USE && doubt < 0.1).then_some(period))
+}
+
+/// Seconds from `from` to `to`; 0 where `to` is earlier.
+fn seconds(from: Instant, to: Instant) -> f64 {
+    to.saturating_duration_since(from).as_secs_f64()
+}

@@ -1,0 +1,579 @@
+//! The meter without clock, tasks or sockets: time and events in, grants and wakers out.
+
+use std::task::Waker;
+
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use slab::Slab;
+use tokio::time::{Duration, Instant};
+
+use super::{
+    Settings,
+    bucket::Bucket,
+    cost::Cost,
+    queue::{Place, Queue},
+    refusal::Refusal,
+};
+use crate::{ApiError, limits::Limits};
+
+/// Calls in flight before anything is known of the limits.
+const FIRST_WINDOW: u32 = 4;
+/// The least window once a limit is known.
+const LEAST_KNOWN_WINDOW: f64 = 8.0;
+/// A token estimate is taken as this much short: without the margin 0.5 % of calls meet a 429.
+const TOKEN_MARGIN: f64 = 1.1;
+/// A grant that its task does not take goes to the next in line.
+const GRANT_TIME: Duration = Duration::from_secs(1);
+/// How soon a waiter looks again when no event it could wait for has a known time.
+const WATCH: Duration = Duration::from_secs(1);
+/// The longest a gate stays closed without a longer hint from the server.
+const LONGEST_GATE: Duration = Duration::from_secs(60);
+/// The gate of a server that names neither time nor limits.
+const BLIND_GATE: Duration = Duration::from_secs(1);
+
+/// A waiting call, by its number in the slab.
+pub(super) type WaiterId = usize;
+/// A call that was let go, by its number in the slab.
+pub(super) type FlightId = usize;
+
+#[derive(Debug)]
+pub(super) enum Arrival {
+    Go(FlightId),
+    Wait(WaiterId),
+    Refused(Refusal),
+}
+
+#[derive(Debug)]
+pub(super) enum Turn {
+    Now(FlightId),
+    /// Not before something wakes it; it looks again at this time at the latest.
+    Later(Instant),
+}
+
+/// What came of a call that was sent.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// An answer, with what it says of the limits.
+    Success(Limits),
+    /// A 429 that means "wait", for that long where the server said.
+    Limited(Limits, Option<Duration>),
+    /// The quota is used up: waiting does not help.
+    Spent(ApiError),
+    /// Anything else; it says nothing of the quota.
+    Other,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    place: Place,
+    cost: Cost,
+    waker: Option<Waker>,
+    state: WaiterState,
+    /// When its own timer fires.
+    armed: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum WaiterState {
+    InLine,
+    Granted {
+        flight: FlightId,
+        at: Instant,
+    },
+    /// Let a grant pass untaken; out of the line until it is polled again.
+    Aside,
+    Refused(Refusal),
+}
+
+#[derive(Debug)]
+struct Flight {
+    cost: Cost,
+    /// The gate's epoch when it left: a 429 closes the gate only if nothing closed it since.
+    epoch: u64,
+    left: Instant,
+    /// What had been reserved in all when it left.
+    mark: Cost,
+    probe: bool,
+}
+
+#[derive(Debug)]
+struct Gate {
+    opens: Option<Instant>,
+    epoch: u64,
+    streak: u32,
+    /// Limits unknown and the last word was a 429: one call at a time until one succeeds.
+    probing: bool,
+    probe_in_flight: bool,
+}
+
+#[derive(Debug)]
+struct Spent {
+    error: ApiError,
+    until: Instant,
+    probe_in_flight: bool,
+}
+
+/// Counts since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Calls that were sent.
+    pub sent: u64,
+    /// Answers with a 2xx status.
+    pub succeeded: u64,
+    /// 429s that meant "wait".
+    pub limited: u64,
+    /// Calls refused without being sent.
+    pub refused: u64,
+}
+
+/// Whom to wake, once the lock is released.
+#[derive(Debug, Default)]
+pub(super) struct Wakes(Vec<Waker>);
+
+impl Wakes {
+    pub(super) fn wake(self) {
+        for waker in self.0 {
+            waker.wake();
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Core {
+    settings: Settings,
+    requests: Bucket,
+    tokens: Bucket,
+    gate: Gate,
+    spent: Option<Spent>,
+    window: u32,
+    queue: Queue<WaiterId>,
+    waiters: Slab<Waiter>,
+    /// Waiters that hold an untaken grant.
+    granted: Vec<WaiterId>,
+    flights: Slab<Flight>,
+    fastest: Option<Duration>,
+    ties: u64,
+    counts: Counts,
+    rng: SmallRng,
+}
+
+impl Core {
+    pub(super) fn new(settings: Settings) -> Self {
+        let rng = settings.seed.map_or_else(rand::make_rng, SmallRng::seed_from_u64);
+        Self {
+            settings,
+            requests: Bucket::new(),
+            tokens: Bucket::new(),
+            gate: Gate { opens: None, epoch: 0, streak: 0, probing: false, probe_in_flight: false },
+            spent: None,
+            window: FIRST_WINDOW,
+            queue: Queue::default(),
+            waiters: Slab::new(),
+            granted: Vec::new(),
+            flights: Slab::new(),
+            fastest: None,
+            ties: 0,
+            counts: Counts::default(),
+            rng,
+        }
+    }
+
+    /// A call comes: it goes, waits, or is refused.
+    pub(super) fn arrive(
+        &mut self,
+        now: Instant,
+        class: u8,
+        seq: u64,
+        cost: Cost,
+        deadline: Option<Instant>,
+        wakes: &mut Wakes,
+    ) -> Arrival {
+        let arrival = self.admit(now, class, seq, cost, deadline, wakes);
+        if matches!(arrival, Arrival::Refused(_)) {
+            self.counts.refused += 1;
+        }
+        arrival
+    }
+
+    fn admit(
+        &mut self,
+        now: Instant,
+        class: u8,
+        seq: u64,
+        cost: Cost,
+        deadline: Option<Instant>,
+        wakes: &mut Wakes,
+    ) -> Arrival {
+        if let Some(refusal) = self.refusal_while_spent(now).or_else(|| self.never_fits(cost)) {
+            return Arrival::Refused(refusal);
+        }
+        if !self.queue.is_empty() {
+            self.pump(now, wakes);
+        }
+        self.ties += 1;
+        let place = Place { class, seq, tie: self.ties };
+        let is_first = self.queue.first().is_none_or(|(first, ..)| place < first);
+        if is_first && self.fits(now, cost) {
+            return Arrival::Go(self.launch(now, cost));
+        }
+        if self.waiters.len() >= self.settings.max_queue.get() {
+            return Arrival::Refused(Refusal::QueueFull { waiting: self.waiters.len() });
+        }
+        let expected = self.expected_wait(now, place, cost);
+        let limit = deadline.map(|deadline| deadline.saturating_duration_since(now));
+        let limit = limit.into_iter().chain(self.settings.max_wait).min();
+        if let (Some(expected), Some(limit)) = (expected, limit)
+            && expected > limit
+        {
+            return Arrival::Refused(Refusal::TooLong { expected, limit });
+        }
+        self.queue.insert(place, cost, self.waiters.vacant_key());
+        Arrival::Wait(self.waiters.insert(Waiter { place, cost, waker: None, state: WaiterState::InLine, armed: None }))
+    }
+
+    /// A waiter looks whether its turn has come.
+    pub(super) fn poll(
+        &mut self,
+        now: Instant,
+        id: WaiterId,
+        waker: &Waker,
+        wakes: &mut Wakes,
+    ) -> Result<Turn, Refusal> {
+        if matches!(self.waiters[id].state, WaiterState::Aside) {
+            self.waiters[id].state = WaiterState::InLine;
+            self.queue.insert(self.waiters[id].place, self.waiters[id].cost, id);
+        }
+        self.pump(now, wakes);
+        if matches!(self.waiters[id].state, WaiterState::InLine)
+            && let Some(refusal) = self.refusal_while_spent(now)
+        {
+            self.queue.remove(self.waiters[id].place);
+            self.waiters[id].state = WaiterState::Refused(refusal);
+        }
+        match &self.waiters[id].state {
+            WaiterState::Granted { flight, .. } => {
+                let flight = *flight;
+                self.granted.retain(|granted| *granted != id);
+                self.waiters.remove(id);
+                Ok(Turn::Now(flight))
+            }
+            WaiterState::Refused(refusal) => {
+                let refusal = refusal.clone();
+                self.waiters.remove(id);
+                self.counts.refused += 1;
+                Err(refusal)
+            }
+            WaiterState::InLine | WaiterState::Aside => {
+                let (place, cost) = (self.waiters[id].place, self.waiters[id].cost);
+                let look = self.next_look(now, place, cost);
+                let waiter = &mut self.waiters[id];
+                waiter.waker = Some(waker.clone());
+                waiter.armed = Some(look);
+                Ok(Turn::Later(look))
+            }
+        }
+    }
+
+    /// A waiter is dropped: its place, or its grant, goes to the next.
+    pub(super) fn leave(&mut self, now: Instant, id: WaiterId, wakes: &mut Wakes) {
+        let Some(waiter) = self.waiters.try_remove(id) else { return };
+        match waiter.state {
+            WaiterState::InLine => drop(self.queue.remove(waiter.place)),
+            WaiterState::Granted { flight, .. } => {
+                self.granted.retain(|granted| *granted != id);
+                self.give_back(flight);
+            }
+            WaiterState::Aside | WaiterState::Refused(_) => {}
+        }
+        self.pump(now, wakes);
+    }
+
+    /// A granted call is handed to the network now.
+    pub(super) fn sent(&mut self, now: Instant, id: FlightId) {
+        let mark = self.reserved();
+        let epoch = self.gate.epoch;
+        if let Some(flight) = self.flights.get_mut(id) {
+            flight.left = now;
+            flight.mark = mark;
+            flight.epoch = epoch;
+            self.counts.sent += 1;
+        }
+    }
+
+    /// A granted call was never sent: its quota is free again.
+    pub(super) fn cancel(&mut self, now: Instant, id: FlightId, wakes: &mut Wakes) {
+        self.give_back(id);
+        self.pump(now, wakes);
+    }
+
+    /// A sent call has ended. For a 429 that means "wait": when it may be sent again.
+    pub(super) fn settle(
+        &mut self,
+        now: Instant,
+        id: FlightId,
+        outcome: Outcome,
+        wakes: &mut Wakes,
+    ) -> Option<Instant> {
+        let flight = self.flights.try_remove(id)?;
+        self.end_probe(&flight);
+        let mut opens = None;
+        match outcome {
+            Outcome::Success(limits) => {
+                self.counts.succeeded += 1;
+                self.window = self.window.saturating_add(1);
+                if flight.epoch == self.gate.epoch {
+                    self.gate.streak = 0;
+                    self.gate.probing = false;
+                }
+                self.spent = None;
+                self.learn(now, &flight, &limits);
+            }
+            Outcome::Limited(limits, hint) => {
+                self.counts.limited += 1;
+                self.learn(now, &flight, &limits);
+                opens = Some(self.close(now, &flight, &limits, hint));
+            }
+            Outcome::Spent(error) => self.spend(now, error, wakes),
+            Outcome::Other => {}
+        }
+        if !self.queue.is_empty() {
+            self.pump(now, wakes);
+            self.rearm_first(now, wakes);
+        }
+        opens
+    }
+
+    pub(super) fn snapshot(&self, now: Instant) -> super::Snapshot {
+        let place = Place { class: u8::MAX, seq: u64::MAX, tie: u64::MAX };
+        super::Snapshot {
+            requests: self.requests.level(now),
+            tokens: self.tokens.level(now),
+            in_flight: self.flights.len(),
+            window: self.window,
+            waiting: self.waiters.len(),
+            expected_wait: self.expected_wait(now, place, Cost { requests: 1.0, tokens: 0.0 }),
+            gate_opens_in: self.gate.opens.and_then(|opens| opens.checked_duration_since(now)),
+            spent: self.spent.as_ref().map(|spent| spent.error.clone()),
+            counts: self.counts,
+        }
+    }
+
+    // --- granting ---
+
+    /// Lets go all whose turn it is.
+    fn pump(&mut self, now: Instant, wakes: &mut Wakes) {
+        self.recall_untaken(now);
+        while let Some((place, cost, id)) = self.queue.first() {
+            let state = match self.never_fits(cost) {
+                Some(refusal) => WaiterState::Refused(refusal),
+                None if self.fits(now, cost) => {
+                    self.granted.push(id);
+                    WaiterState::Granted { flight: self.launch(now, cost), at: now }
+                }
+                None => return,
+            };
+            self.queue.remove(place);
+            self.answer(id, state, wakes);
+        }
+    }
+
+    fn answer(&mut self, id: WaiterId, state: WaiterState, wakes: &mut Wakes) {
+        let waiter = &mut self.waiters[id];
+        waiter.state = state;
+        wakes.0.extend(waiter.waker.take());
+    }
+
+    /// Takes back the grants that nobody came for.
+    fn recall_untaken(&mut self, now: Instant) {
+        let mut index = 0;
+        while let Some(&id) = self.granted.get(index) {
+            match self.waiters[id].state {
+                WaiterState::Granted { flight, at } if now.saturating_duration_since(at) >= GRANT_TIME => {
+                    self.granted.swap_remove(index);
+                    self.waiters[id].state = WaiterState::Aside;
+                    self.give_back(flight);
+                }
+                _ => index += 1,
+            }
+        }
+    }
+
+    /// Whether a call of this cost may leave now.
+    fn fits(&self, now: Instant, cost: Cost) -> bool {
+        self.gate.opens.is_none_or(|opens| opens <= now) && self.has_room(now) && self.level_wait(now, cost).is_zero()
+    }
+
+    fn has_room(&self, now: Instant) -> bool {
+        let probe_is_out = self.gate.probing && self.gate.probe_in_flight
+            || self.spent.as_ref().is_some_and(|spent| spent.probe_in_flight || spent.until > now);
+        !probe_is_out && self.flights.len() < self.window as usize
+    }
+
+    /// How long until the levels hold this cost.
+    fn level_wait(&self, now: Instant, cost: Cost) -> Duration {
+        let tokens =
+            if cost.tokens > 0.0 { self.tokens.wait_for(self.with_margin(cost.tokens), now) } else { Duration::ZERO };
+        self.requests.wait_for(cost.requests, now).max(tokens)
+    }
+
+    fn with_margin(&self, tokens: f64) -> f64 {
+        let wanted = tokens * TOKEN_MARGIN;
+        self.tokens.limit().map_or(wanted, |limit| wanted.min(limit))
+    }
+
+    fn never_fits(&self, cost: Cost) -> Option<Refusal> {
+        let limit = self.tokens.limit().filter(|limit| cost.tokens > *limit)?;
+        Some(Refusal::TooLarge { tokens: cost.tokens as u64, limit: limit as u64 })
+    }
+
+    fn launch(&mut self, now: Instant, cost: Cost) -> FlightId {
+        self.requests.reserve(cost.requests, now);
+        self.tokens.reserve(cost.tokens, now);
+        let probe = self.gate.probing || self.spent.is_some();
+        self.gate.probe_in_flight = self.gate.probing;
+        if let Some(spent) = &mut self.spent {
+            spent.probe_in_flight = true;
+        }
+        let (mark, epoch) = (self.reserved(), self.gate.epoch);
+        self.flights.insert(Flight { cost, epoch, left: now, mark, probe })
+    }
+
+    fn give_back(&mut self, id: FlightId) {
+        if let Some(flight) = self.flights.try_remove(id) {
+            self.end_probe(&flight);
+            self.requests.refund(flight.cost.requests);
+            self.tokens.refund(flight.cost.tokens);
+        }
+    }
+
+    fn end_probe(&mut self, flight: &Flight) {
+        if flight.probe {
+            self.gate.probe_in_flight = false;
+            if let Some(spent) = &mut self.spent {
+                spent.probe_in_flight = false;
+            }
+        }
+    }
+
+    fn reserved(&self) -> Cost {
+        Cost { requests: self.requests.reserved(), tokens: self.tokens.reserved() }
+    }
+
+    // --- learning ---
+
+    fn learn(&mut self, now: Instant, flight: &Flight, limits: &Limits) {
+        let took = now.saturating_duration_since(flight.left);
+        let fastest = self.fastest.map_or(took, |fastest| fastest.min(took));
+        self.fastest = Some(fastest);
+        let seen = flight.left + fastest / 2;
+        let was_known = self.is_known();
+        if let Some(told) = &limits.requests {
+            self.requests.reconcile(told, seen, flight.mark.requests, now);
+        }
+        if let Some(told) = &limits.tokens {
+            self.tokens.reconcile(told, seen, flight.mark.tokens, now);
+        }
+        if !was_known && self.is_known() {
+            let second = self.requests.refill().unwrap_or(0.0);
+            self.window = self.window.max(second.max(LEAST_KNOWN_WINDOW) as u32);
+        }
+    }
+
+    fn is_known(&self) -> bool {
+        self.requests.limit().is_some() || self.tokens.limit().is_some()
+    }
+
+    /// A 429: closes the gate, unless an earlier one of the same epoch did. Answers when it opens.
+    fn close(&mut self, now: Instant, flight: &Flight, limits: &Limits, hint: Option<Duration>) -> Instant {
+        if flight.epoch < self.gate.epoch {
+            return self.gate.opens.map_or(now, |opens| opens.max(now));
+        }
+        let one = self.level_wait(now, flight.cost);
+        let base = match hint {
+            Some(hint) => hint.max(one),
+            None if one.is_zero() => BLIND_GATE,
+            None => one,
+        };
+        let factor = 2f64.powi(self.gate.streak.min(16) as i32) * self.rng.random_range(1.0..1.25);
+        let longest = LONGEST_GATE.max(base.saturating_mul(2));
+        let closed = Duration::try_from_secs_f64(base.as_secs_f64() * factor).unwrap_or(longest).min(longest);
+        let opens = now.checked_add(closed).unwrap_or(now + LONGEST_GATE);
+        self.gate.opens = Some(opens);
+        self.gate.epoch += 1;
+        self.gate.streak = self.gate.streak.saturating_add(1);
+        if self.is_known() {
+            // Only what ran out is held back, where the answer tells which.
+            let ran_out = |limit: Option<crate::limits::Limit>, cost: f64| {
+                limit.and_then(|limit| limit.remaining).is_none_or(|remaining| remaining < cost)
+            };
+            let (requests, tokens) = (
+                ran_out(limits.requests, flight.cost.requests),
+                flight.cost.tokens > 0.0 && ran_out(limits.tokens, flight.cost.tokens),
+            );
+            if requests || !tokens {
+                self.requests.hold(flight.cost.requests, opens);
+            }
+            if tokens {
+                self.tokens.hold(self.with_margin(flight.cost.tokens), opens);
+            }
+        } else {
+            self.gate.probing = true;
+            self.window = (self.window / 2).max(FIRST_WINDOW);
+        }
+        opens
+    }
+
+    /// The quota is used up: all who wait hear it now, and one call in a while looks whether it is back.
+    fn spend(&mut self, now: Instant, error: ApiError, wakes: &mut Wakes) {
+        let wait = self.settings.spent_recheck;
+        let waiting: Vec<WaiterId> = self.queue.drain().collect();
+        for id in waiting {
+            let refusal = Refusal::Spent { error: error.clone(), wait };
+            self.answer(id, WaiterState::Refused(refusal), wakes);
+        }
+        let until = now.checked_add(wait).unwrap_or(now + LONGEST_GATE);
+        self.spent = Some(Spent { error, until, probe_in_flight: false });
+    }
+
+    fn refusal_while_spent(&self, now: Instant) -> Option<Refusal> {
+        let spent = self.spent.as_ref().filter(|spent| spent.probe_in_flight || spent.until > now)?;
+        Some(Refusal::Spent { error: spent.error.clone(), wait: spent.until.saturating_duration_since(now) })
+    }
+
+    // --- reckoning ---
+
+    /// How long a call at `place` will wait, as far as the limits are known.
+    fn expected_wait(&self, now: Instant, place: Place, cost: Cost) -> Option<Duration> {
+        let gate = self.gate.opens.and_then(|opens| opens.checked_duration_since(now));
+        if !self.is_known() {
+            return gate;
+        }
+        let (_, ahead) = self.queue.ahead_of(place);
+        let requests = self.requests.wait_for(ahead.requests + cost.requests, now);
+        let tokens = match self.with_margin(cost.tokens) {
+            needed if needed > 0.0 => self.tokens.wait_for(ahead.tokens + needed, now),
+            _ => Duration::ZERO,
+        };
+        Some(requests.max(tokens).max(gate.unwrap_or_default()))
+    }
+
+    /// When a waiter looks again: when its turn should come, or, where only an event can tell, after a while that
+    /// grows with its place, so that a long line costs a hundred looks a second and not one a waiter.
+    fn next_look(&self, now: Instant, place: Place, cost: Cost) -> Instant {
+        let wait = self.expected_wait(now, place, cost).filter(|wait| !wait.is_zero()).unwrap_or_else(|| {
+            let (before, _) = self.queue.ahead_of(place);
+            WATCH.saturating_add(Duration::from_millis(10).saturating_mul(u32::try_from(before).unwrap_or(u32::MAX)))
+        });
+        now.checked_add(wait).unwrap_or(now + LONGEST_GATE)
+    }
+
+    /// Wakes the first in line if its turn comes before its own timer.
+    fn rearm_first(&mut self, now: Instant, wakes: &mut Wakes) {
+        let Some((place, cost, id)) = self.queue.first() else { return };
+        let look = self.next_look(now, place, cost);
+        let waiter = &mut self.waiters[id];
+        if waiter.armed.is_some_and(|armed| look + Duration::from_millis(1) < armed) {
+            wakes.0.extend(waiter.waker.take());
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The future of a metered call: in line, ready to leave, in flight.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use http::{Request, Response, StatusCode};
+use pin_project_lite::pin_project;
+use tokio::{
+    sync::futures::OwnedNotified,
+    time::{Instant, Sleep, sleep_until},
+};
+use tower::BoxError;
+use tower_service::Service;
+
+use super::{
+    ResponseBody,
+    core::Outcome,
+    scope::{Flight, Turn, Waiter},
+};
+use crate::{Again, ApiError, ErrorKind, Gate, Lease, Refused, RetryHint, hint, limits::Limits};
+
+pin_project! {
+    /// The response of a [`QuotaMeter`](super::QuotaMeter).
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        #[pin]
+        state: State<S, B>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        Sent { #[pin] future: S::Future, flight: Flight },
+        Waiting { wait: Pin<Box<Wait<S, B>>> },
+        Refused { refused: Option<Refused> },
+    }
+}
+
+pin_project! {
+    /// A call in line: its request, and a service that is made ready only once it is its turn.
+    struct Wait<S, B> {
+        waiter: Waiter,
+        flight: Option<Flight>,
+        request: Option<Request<B>>,
+        service: S,
+        lease: Option<Lease>,
+        #[pin]
+        lease_ended: Option<OwnedNotified>,
+        #[pin]
+        look: Sleep,
+    }
+}
+
+impl<S, B> ResponseFuture<S, B>
+where
+    S: Service<Request<B>>,
+{
+    pub(super) fn sent(future: S::Future, flight: Flight) -> Self {
+        Self { state: State::Sent { future, flight } }
+    }
+
+    pub(super) fn waiting(waiter: Waiter, service: S, request: Request<B>, lease: Option<Lease>) -> Self {
+        let lease_ended = lease.as_ref().map(Lease::ended);
+        let look = sleep_until(Instant::now());
+        let wait = Wait { waiter, flight: None, request: Some(request), service, lease, lease_ended, look };
+        Self { state: State::Waiting { wait: Box::pin(wait) } }
+    }
+
+    pub(super) fn refused(refused: Refused) -> Self {
+        Self { state: State::Refused { refused: Some(refused) } }
+    }
+}
+
+impl<S, B, RB> Future for ResponseFuture<S, B>
+where
+    S: Service<Request<B>, Response = Response<RB>>,
+    S::Error: Into<BoxError>,
+{
+    type Output = Result<Response<ResponseBody<RB>>, BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            let next = match self.as_mut().project().state.project() {
+                StateProj::Sent { future, flight } => {
+                    let result = ready!(future.poll(cx)).map_err(Into::into);
+                    return Poll::Ready(settle(flight, result));
+                }
+                StateProj::Waiting { wait } => {
+                    let (future, flight) = ready!(wait.as_mut().poll_turn(cx))?;
+                    State::Sent { future, flight }
+                }
+                StateProj::Refused { refused } => {
+                    return refused.take().map_or(Poll::Pending, |refused| Poll::Ready(Err(refused.into())));
+                }
+            };
+            self.as_mut().project().state.set(next);
+        }
+    }
+}
+
+impl<S, B> Wait<S, B>
+where
+    S: Service<Request<B>>,
+    S::Error: Into<BoxError>,
+{
+    /// Ready once the request has been handed to the inner service.
+    fn poll_turn(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(S::Future, Flight), BoxError>> {
+        if self.lease.as_ref().is_some_and(|lease| !lease.is_alive()) {
+            return Poll::Ready(Err(Again { by: Gate::Key, not_before: Instant::now() }.into()));
+        }
+        if self.flight.is_none() {
+            let flight = ready!(self.as_mut().poll_line(cx))?;
+            self.as_mut().project().flight.replace(flight);
+        }
+        let this = self.project();
+        ready!(this.service.poll_ready(cx)).map_err(Into::into)?;
+        let (Some(request), Some(mut flight)) = (this.request.take(), this.flight.take()) else {
+            return Poll::Pending;
+        };
+        flight.send();
+        Poll::Ready(Ok((this.service.call(request), flight)))
+    }
+
+    fn poll_line(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Flight, BoxError>> {
+        let mut this = self.project();
+        loop {
+            match this.waiter.poll(cx).map_err(Refused::from)? {
+                Turn::Now(flight) => return Poll::Ready(Ok(flight)),
+                Turn::Later(look) => {
+                    this.look.as_mut().reset(look);
+                    if this.look.as_mut().poll(cx).is_pending() {
+                        break;
+                    }
+                }
+            }
+        }
+        if let Some(ended) = this.lease_ended.as_mut().as_pin_mut()
+            && ended.poll(cx).is_ready()
+        {
+            this.lease_ended.set(None);
+            return Poll::Ready(Err(Again { by: Gate::Key, not_before: Instant::now() }.into()));
+        }
+        Poll::Pending
+    }
+}
+
+fn settle<RB>(
+    flight: &mut Flight,
+    result: Result<Response<RB>, BoxError>,
+) -> Result<Response<ResponseBody<RB>>, BoxError> {
+    let mut response = match result {
+        Ok(response) => response,
+        Err(error) => {
+            flight.settle(Outcome::Other);
+            return Err(error);
+        }
+    };
+    let opens = flight.settle(outcome(&response));
+    if let Some(not_before) = opens {
+        response.extensions_mut().insert(Again { by: Gate::Quota, not_before });
+    }
+    Ok(response.map(ResponseBody::new))
+}
+
+/// What a response says of the quota: by its [`ApiError`] where it carries one, else by its head alone.
+fn outcome<RB>(response: &Response<RB>) -> Outcome {
+    let limits = || Limits::from_headers(response.headers());
+    match response.extensions().get::<ApiError>() {
+        None if response.status().is_success() => Outcome::Success(limits()),
+        None if response.status() == StatusCode::TOO_MANY_REQUESTS => {
+            Outcome::Limited(limits(), hint::retry_after(response.headers()))
+        }
+        None => Outcome::Other,
+        Some(error) => match (error.kind(), error.retry()) {
+            (ErrorKind::RateLimit, RetryHint::After(hint)) => Outcome::Limited(limits(), Some(hint)),
+            (ErrorKind::RateLimit, RetryHint::Backoff) => Outcome::Limited(limits(), None),
+            (ErrorKind::QuotaExhausted, _) => Outcome::Spent(error.clone()),
+            _ => Outcome::Other,
+        },
+    }
+}
+
+impl<S, B> fmt::Debug for ResponseFuture<S, B>
+where
+    S: Service<Request<B>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.state {
+            State::Sent { .. } => "quota_meter::ResponseFuture(sent)",
+            State::Waiting { .. } => "quota_meter::ResponseFuture(waiting)",
+            State::Refused { .. } => "quota_meter::ResponseFuture(refused)",
+        })
+    }
+}

@@ -1,0 +1,74 @@
+//! Why a call was not sent.
+
+use std::{error::Error, fmt, time::Duration};
+
+use crate::{ApiError, Gate, Refused};
+
+/// Why the meter refused a call; the cause of a [`Refused`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Its turn would come too late.
+    TooLong {
+        /// When its turn would come.
+        expected: Duration,
+        /// The longest that it, or the meter's setting, allows.
+        limit: Duration,
+    },
+    /// As many calls wait already as may.
+    QueueFull {
+        /// How many those are.
+        waiting: usize,
+    },
+    /// It asks for more tokens than the whole quota holds, so that its turn never comes.
+    TooLarge {
+        /// What it asks for.
+        tokens: u64,
+        /// What the quota holds.
+        limit: u64,
+    },
+    /// The quota is used up; see the server's own words.
+    Spent {
+        /// The answer that said so.
+        error: ApiError,
+        /// When one call is let through to look again.
+        wait: Duration,
+    },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong { expected, limit } => {
+                write!(f, "would wait {expected:.1?}, and {limit:.1?} are allowed")
+            }
+            Self::QueueFull { waiting } => {
+                write!(f, "{waiting} calls wait already, as many as allowed (`max_queue`)")
+            }
+            Self::TooLarge { tokens, limit } => {
+                write!(f, "needs {tokens} tokens, more than the whole limit of {limit}: make the request smaller")
+            }
+            Self::Spent { error, .. } => write!(f, "the quota is used up: {error}"),
+        }
+    }
+}
+
+impl Error for Refusal {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Spent { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let wait = match &refusal {
+            Refusal::TooLong { expected, .. } => Some(*expected),
+            Refusal::Spent { wait, .. } => Some(*wait),
+            Refusal::QueueFull { .. } | Refusal::TooLarge { .. } => None,
+        };
+        Self::new(Gate::Quota, wait, refusal)
+    }
+}

@@ -1,0 +1,133 @@
+//! One quota, shared: the [`Core`] under its lock, and the guards that give back what a dropped call held.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    task::Context,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    Settings, Snapshot,
+    core::{self, Arrival, Core, FlightId, Outcome, WaiterId, Wakes},
+    cost::Cost,
+    refusal::Refusal,
+};
+
+#[derive(Debug)]
+pub(super) struct Scope(Mutex<Core>);
+
+/// What became of a call that arrived.
+pub(super) enum Entry {
+    Go(Flight),
+    Wait(Waiter),
+    Refused(Refusal),
+}
+
+impl Scope {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self(Mutex::new(Core::new(settings)))
+    }
+
+    /// Runs `act` under the lock, and wakes whom it names after it.
+    fn with<T>(&self, act: impl FnOnce(&mut Core, &mut Wakes) -> T) -> T {
+        let mut wakes = Wakes::default();
+        let result = act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), &mut wakes);
+        wakes.wake();
+        result
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.with(|core, _| core.snapshot(Instant::now()))
+    }
+
+    pub(super) fn arrive(self: &Arc<Self>, class: u8, seq: u64, cost: Cost, deadline: Option<Instant>) -> Entry {
+        let now = Instant::now();
+        let scope = Arc::clone(self);
+        match self.with(|core, wakes| {
+            let arrival = core.arrive(now, class, seq, cost, deadline, wakes);
+            if let Arrival::Go(id) = arrival {
+                core.sent(now, id);
+            }
+            arrival
+        }) {
+            Arrival::Go(id) => Entry::Go(Flight { scope, id: Some(id), sent: true }),
+            Arrival::Wait(id) => Entry::Wait(Waiter { scope, id: Some(id) }),
+            Arrival::Refused(refusal) => Entry::Refused(refusal),
+        }
+    }
+}
+
+/// A call in line; dropped, it gives back its place.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    scope: Arc<Scope>,
+    id: Option<WaiterId>,
+}
+
+/// A waiter's answer.
+pub(super) enum Turn {
+    Now(Flight),
+    /// Look again then, if nothing wakes it before.
+    Later(Instant),
+}
+
+impl Waiter {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Result<Turn, Refusal> {
+        let now = Instant::now();
+        let Some(id) = self.id else { return Ok(Turn::Later(now)) };
+        let turn = self.scope.with(|core, wakes| core.poll(now, id, cx.waker(), wakes));
+        if !matches!(turn, Ok(core::Turn::Later(_))) {
+            self.id = None;
+        }
+        Ok(match turn? {
+            core::Turn::Now(id) => Turn::Now(Flight { scope: Arc::clone(&self.scope), id: Some(id), sent: false }),
+            core::Turn::Later(look) => Turn::Later(look),
+        })
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.scope.with(|core, wakes| core.leave(Instant::now(), id, wakes));
+        }
+    }
+}
+
+/// A call that was let go; dropped unsent, it gives back its quota, dropped in flight, its slot.
+#[derive(Debug)]
+pub(super) struct Flight {
+    scope: Arc<Scope>,
+    id: Option<FlightId>,
+    sent: bool,
+}
+
+impl Flight {
+    /// It is handed to the network now.
+    pub(super) fn send(&mut self) {
+        if let Some(id) = self.id {
+            self.sent = true;
+            self.scope.with(|core, _| core.sent(Instant::now(), id));
+        }
+    }
+
+    /// It has ended. For a 429 that means "wait": when it may be sent again.
+    pub(super) fn settle(&mut self, outcome: Outcome) -> Option<Instant> {
+        let id = self.id.take()?;
+        self.scope.with(|core, wakes| core.settle(Instant::now(), id, outcome, wakes))
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let Some(id) = self.id else { return };
+        self.scope.with(|core, wakes| {
+            if self.sent {
+                core.settle(Instant::now(), id, Outcome::Other, wakes);
+            } else {
+                core.cancel(Instant::now(), id, wakes);
+            }
+        });
+    }
+}
