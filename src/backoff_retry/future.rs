@@ -14,10 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tower::BoxError;
 use tower_service::Service;
 
-use super::{
-    StopReason,
-    trip::{Next, Trip},
-};
+use super::trip::{Next, Trip};
 use crate::body::{Resend, drain::Drain};
 
 pin_project! {
@@ -28,7 +25,7 @@ pin_project! {
         S: Service<Request<B>>,
     {
         #[pin]
-        state: State<S, S::Future, RB>,
+        state: State<S, B, S::Future, RB>,
         // `None`: a retry further out owns the call.
         trip: Option<Trip<S, B, RB>>,
     }
@@ -36,21 +33,22 @@ pin_project! {
 
 pin_project! {
     #[project = StateProj]
-    enum State<S, F, RB> {
+    enum State<S, B, F, RB> {
         Attempt { #[pin] future: F },
-        Waiting { wait: Pin<Box<Wait<S, RB>>> },
+        Waiting { wait: Pin<Box<Wait<S, B, RB>>> },
     }
 }
 
 pin_project! {
     /// Between two attempts. The service is a fresh one, made ready after the wait: a permit held through it would
     /// keep others out.
-    struct Wait<S, RB> {
+    struct Wait<S, B, RB> {
         #[pin]
         rest: Option<Drain<RB>>,
         #[pin]
         sleep: Option<Sleep>,
         service: S,
+        request: Option<Request<B>>,
     }
 }
 
@@ -81,37 +79,35 @@ where
                     let Some(trip) = this.trip else { return Poll::Ready(result) };
                     match trip.judge(result) {
                         Next::Done(result) => return Poll::Ready(result),
-                        Next::Wait { until, rest } => {
-                            State::Waiting { wait: Box::pin(Wait::new(until, rest, trip.fresh_service())) }
+                        Next::Send { request, until, rest } => {
+                            State::Waiting { wait: Box::pin(Wait::new(trip.fresh_service(), request, until, rest)) }
                         }
                     }
                 }
-                StateProj::Waiting { wait } => {
-                    let ready = ready!(wait.as_mut().poll_ready(cx));
-                    let Some(trip) = this.trip else { return Poll::Pending };
-                    if let Err(error) = ready {
-                        return Poll::Ready(trip.give_up(error, StopReason::NotReady));
+                StateProj::Waiting { wait } => match ready!(wait.as_mut().poll_send(cx)) {
+                    Ok(future) => State::Attempt { future },
+                    Err(error) => {
+                        return Poll::Ready(match this.trip {
+                            Some(trip) => trip.not_ready(error),
+                            None => Err(error),
+                        });
                     }
-                    let Some(request) = trip.next_request() else {
-                        let error = "the request's body could be sent only once";
-                        return Poll::Ready(trip.give_up(error.into(), StopReason::BodySpent));
-                    };
-                    State::Attempt { future: wait.as_mut().project().service.call(request) }
-                }
+                },
             };
             this.state.set(next);
         }
     }
 }
 
-impl<S, RB: Body> Wait<S, RB> {
-    fn new(until: Instant, rest: Option<RB>, service: S) -> Self {
+impl<S, B, RB: Body> Wait<S, B, RB> {
+    fn new(service: S, request: Request<B>, until: Instant, rest: Option<RB>) -> Self {
         let sleep = (until > Instant::now()).then(|| sleep_until(until));
-        Self { rest: rest.and_then(Drain::new), sleep, service }
+        Self { rest: rest.and_then(Drain::new), sleep, service, request: Some(request) }
     }
 
-    /// Ready once the rest of the failed response is read, the time has come, and the service is ready.
-    fn poll_ready<B>(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>>
+    /// Ready once the rest of the failed response is read, the time has come, the service is ready, and it has the
+    /// request.
+    fn poll_send(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<S::Future, BoxError>>
     where
         S: Service<Request<B>>,
         S::Error: Into<BoxError>,
@@ -125,7 +121,8 @@ impl<S, RB: Body> Wait<S, RB> {
             ready!(sleep.poll(cx));
             this.sleep.set(None);
         }
-        this.service.poll_ready(cx).map_err(Into::into)
+        ready!(this.service.poll_ready(cx)).map_err(Into::into)?;
+        this.request.take().map_or(Poll::Pending, |request| Poll::Ready(Ok(this.service.call(request))))
     }
 }
 

@@ -1,90 +1,86 @@
-//! [`BackoffRetryLayer`]: the settings.
+//! [`BackoffRetryLayer`]: the settings of a retry, and the presets.
 
 use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use http::HeaderName;
+use rand::{SeedableRng, rngs::SmallRng};
 use tower_layer::Layer;
 
-use super::{BackoffRetry, Policy, Standard};
+use super::{Attempt, Backoff, BackoffRetry, Budget, Jitter, Policy, Repeat, Standard, settings::Settings};
 
 /// Default for [`BackoffRetryLayer::max_wait`]: as the OpenAI SDK for Python has it.
 const MAX_WAIT: Duration = Duration::from_secs(120);
 /// Default for [`BackoffRetryLayer::max_resends`].
 const MAX_RESENDS: u32 = 64;
 
-/// Makes [`BackoffRetry`]s. See the [module](super) for an example.
+/// Makes [`BackoffRetry`]s, which share one budget and one source of chance; its clones do too.
+///
+/// See the [module](super) for an example.
 #[derive(Clone, Debug)]
 pub struct BackoffRetryLayer {
-    settings: Arc<Settings>,
-}
-
-/// Which requests may be sent again when the first sending may have been processed.
-///
-/// One that was certainly not processed (429, no connection) may always be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Repeat {
-    /// Those with an idempotent method (RFC 9110, 9.2.2) or an `Idempotency-Key` header.
-    #[default]
-    Idempotent,
-    /// All, as the OpenAI SDKs do. A POST that was processed and whose answer got lost is then billed twice.
-    All,
-}
-
-pub(super) struct Settings {
-    pub(super) policy: Arc<dyn Policy>,
-    pub(super) repeat: Repeat,
-    pub(super) max_elapsed: Option<Duration>,
-    pub(super) max_wait: Duration,
-    pub(super) max_resends: u32,
-    rng: Mutex<SmallRng>,
-}
-
-impl Settings {
-    /// A fresh random number in 0..1. One generator for the layer: no two calls share a sequence.
-    pub(super) fn random(&self) -> f64 {
-        self.rng.lock().unwrap_or_else(PoisonError::into_inner).random()
-    }
-}
-
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
-            .field("repeat", &self.repeat)
-            .field("max_elapsed", &self.max_elapsed)
-            .field("max_wait", &self.max_wait)
-            .field("max_resends", &self.max_resends)
-            .finish_non_exhaustive()
-    }
+    pub(super) settings: Arc<Settings>,
 }
 
 impl BackoffRetryLayer {
-    /// The [`Standard`] policy; idempotent requests only; no deadline; no single wait over 120 s.
+    /// The [`Standard`] policy; only what may be processed twice is repeated; retries at most a tenth of the calls, or 10
+    /// a second; no deadline; no single wait over 120 s.
     #[must_use]
     pub fn new() -> Self {
         Self::with(Settings {
             policy: Arc::new(Standard::new()),
+            budget: Arc::new(Budget::share_of_traffic(0.1)),
             repeat: Repeat::default(),
             max_elapsed: None,
             max_wait: MAX_WAIT,
             max_resends: MAX_RESENDS,
+            idempotency_keys: false,
+            count_header: None,
+            marks: true,
+            on_retry: None,
             rng: Mutex::new(rand::make_rng()),
         })
+    }
+
+    /// As OpenAI's SDKs do: three attempts, 0.5 s doubling to 8 s less up to a quarter, a hint of up to 120 s waited
+    /// exactly, every method repeated, no budget, and `x-stainless-retry-count` on each attempt.
+    ///
+    /// Otherwise than they, it gives up at once on a spent quota, and on a hint over 120 s.
+    #[must_use]
+    pub fn openai_sdk() -> Self {
+        let backoff = Backoff::exponential(Duration::from_millis(500)).jitter(Jitter::Proportional(0.25));
+        Self::new()
+            .policy(Standard::new().backoff(backoff).hint_spread(0.0))
+            .repeat(Repeat::All)
+            .budget(Budget::unlimited())
+            .count_header(HeaderName::from_static("x-stainless-retry-count"))
+    }
+
+    /// As the AWS SDKs' standard mode does: three attempts, a random part of 1 s doubling to 20 s, every method
+    /// repeated, and a bucket of 500 retry tokens.
+    #[must_use]
+    pub fn aws_standard() -> Self {
+        let backoff = Backoff::exponential(Duration::from_secs(1)).cap(Duration::from_secs(20));
+        Self::new().policy(Standard::new().backoff(backoff)).repeat(Repeat::All).budget(Budget::retry_tokens(500))
     }
 
     fn with(settings: Settings) -> Self {
         Self { settings: Arc::new(settings) }
     }
 
+    /// The same but for one thing: the rest is carried over, the budget's present state included.
     fn change(self, change: impl FnOnce(&mut Settings)) -> Self {
+        let old = &*self.settings;
+        let rng = SmallRng::from_rng(&mut *old.rng());
         let mut settings = Settings {
-            policy: Arc::clone(&self.settings.policy),
-            rng: Mutex::new(SmallRng::from_rng(&mut *self.settings.rng.lock().unwrap_or_else(PoisonError::into_inner))),
-            ..*self.settings
+            policy: Arc::clone(&old.policy),
+            budget: Arc::clone(&old.budget),
+            count_header: old.count_header.clone(),
+            on_retry: old.on_retry.clone(),
+            rng: Mutex::new(rng),
+            ..*old
         };
         change(&mut settings);
         Self::with(settings)
@@ -96,6 +92,15 @@ impl BackoffRetryLayer {
         self.change(|settings| settings.policy = Arc::new(policy))
     }
 
+    /// How many retries all calls together may make. Default: [`Budget::share_of_traffic`] of 0.1, with its floor.
+    ///
+    /// An [`Arc`] shares it with other layers.
+    #[must_use]
+    pub fn budget(self, budget: impl Into<Arc<Budget>>) -> Self {
+        let budget = budget.into();
+        self.change(|settings| settings.budget = budget)
+    }
+
     /// Which requests may be processed twice. Default: [`Repeat::Idempotent`].
     #[must_use]
     pub fn repeat(self, repeat: Repeat) -> Self {
@@ -105,7 +110,8 @@ impl BackoffRetryLayer {
     /// The time from the call's arrival after which no further attempt begins; a wait that would end later is not
     /// begun. Default: none. Leave it so above a `QuotaMeter`, or the tail of a batch dies in its line.
     ///
-    /// A [`Call`](crate::Call) extension with a deadline sets one for its request alone.
+    /// A [`Call`](crate::Call) extension with a deadline sets one for its request alone. A limit for each attempt is
+    /// `tower::timeout`, under the `QuotaMeter`.
     #[must_use]
     pub fn max_elapsed(self, max_elapsed: Duration) -> Self {
         self.change(|settings| settings.max_elapsed = Some(max_elapsed))
@@ -122,6 +128,32 @@ impl BackoffRetryLayer {
     #[must_use]
     pub fn max_resends(self, max_resends: u32) -> Self {
         self.change(|settings| settings.max_resends = max_resends)
+    }
+
+    /// Puts an `Idempotency-Key` on requests whose method is not idempotent and that have none: the same one on all
+    /// attempts of a call. Default: off. Only for servers that honour it: with it, such requests are repeated.
+    #[must_use]
+    pub fn idempotency_keys(self) -> Self {
+        self.change(|settings| settings.idempotency_keys = true)
+    }
+
+    /// Puts the number of retries so far into this header: 0 on the first attempt. Default: none.
+    #[must_use]
+    pub fn count_header(self, name: HeaderName) -> Self {
+        self.change(|settings| settings.count_header = Some(name))
+    }
+
+    /// Leaves out the [`Call`](crate::Call) extension: three allocations less. Then a `BackoffRetry` further in retries too,
+    /// and a `QuotaMeter` takes a retried call for a new one. Default: it is put in.
+    #[must_use]
+    pub fn without_mark(self) -> Self {
+        self.change(|settings| settings.marks = false)
+    }
+
+    /// Called before each retry, with the attempt that failed and the wait.
+    #[must_use]
+    pub fn on_retry(self, on_retry: impl Fn(&Attempt<'_>, Duration) + Send + Sync + 'static) -> Self {
+        self.change(|settings| settings.on_retry = Some(Arc::new(on_retry)))
     }
 
     /// Makes the jitter repeatable, for tests.

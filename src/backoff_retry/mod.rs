@@ -20,7 +20,7 @@
 //! });
 //!
 //! let retry = BackoffRetryLayer::new().policy(Standard::new().backoff(Backoff::constant(Duration::from_secs(1))));
-//! let mut service = ServiceBuilder::new().layer(retry).service(&client);
+//! let mut service = ServiceBuilder::new().layer(retry).service(client);
 //! let response = service.ready().await?.call(http::Request::get("http://api.example/").body(Full::default())?).await?;
 //!
 //! assert_eq!(response.status(), 200);
@@ -29,18 +29,24 @@
 //! ```
 
 mod backoff;
+mod budget;
 mod future;
 mod layer;
 mod policy;
 mod report;
 mod service;
+mod settings;
+mod tower_policy;
 mod trip;
 
 pub use self::{
     backoff::{Backoff, Jitter},
+    budget::Budget,
     future::ResponseFuture,
-    layer::{BackoffRetryLayer, Repeat},
+    layer::BackoffRetryLayer,
     policy::{Attempt, Decision, Outcome, Policy, Standard, StopReason},
     report::{RetryError, RetryReport},
     service::BackoffRetry,
+    settings::{Idempotent, Repeat},
+    tower_policy::TowerPolicy,
 };

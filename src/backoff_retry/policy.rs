@@ -7,8 +7,7 @@ use http::{HeaderMap, StatusCode};
 use super::backoff::{Backoff, scale};
 use crate::{ApiError, ErrorKind, RetryHint};
 
-/// How far above a server's hint a wait may be, as a share of it: a hint that is the same for all brings all back at
-/// once, and jitter may only add.
+/// Default for [`Standard::hint_spread`]: a hint that is the same for all would bring all back at once.
 const HINT_SPREAD: f64 = 0.1;
 
 /// One failed attempt, as a [`Policy`] sees it.
@@ -69,6 +68,8 @@ pub enum StopReason {
     BodySpent,
     /// All attempts are used.
     AttemptsUsed,
+    /// The retries of all calls together are as many as the [`Budget`](super::Budget) allows.
+    BudgetUsed,
     /// The wait would be longer than the longest accepted.
     WaitTooLong,
     /// The wait would end after the deadline.
@@ -90,6 +91,7 @@ impl fmt::Display for StopReason {
             Self::NotIdempotent => "it may have been processed, and is not known to be idempotent",
             Self::BodySpent => "its body can be sent only once",
             Self::AttemptsUsed => "all attempts are used",
+            Self::BudgetUsed => "the retry budget is used up",
             Self::WaitTooLong => "the wait is longer than accepted",
             Self::PastDeadline => "the wait would end after the deadline",
             Self::ResendsUsed => "it was deferred too often",
@@ -129,13 +131,18 @@ impl<F: Fn(&Attempt<'_>) -> Decision + Send + Sync> Policy for F {
 pub struct Standard {
     max_attempts: NonZeroU32,
     backoff: Backoff,
+    hint_spread: f64,
 }
 
 impl Standard {
     /// Three attempts, 0.5 s doubling to 8 s between them, with full jitter.
     #[must_use]
     pub fn new() -> Self {
-        Self { max_attempts: crate::nz!(3), backoff: Backoff::exponential(Duration::from_millis(500)) }
+        Self {
+            max_attempts: crate::nz!(3),
+            backoff: Backoff::exponential(Duration::from_millis(500)),
+            hint_spread: HINT_SPREAD,
+        }
     }
 
     /// How often a call is tried in all, the first attempt included. Default: 3.
@@ -149,6 +156,13 @@ impl Standard {
     #[must_use]
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
+        self
+    }
+
+    /// How far over a server's hint a wait may be, at random, as a share of it. Default: 0.1.
+    #[must_use]
+    pub fn hint_spread(mut self, share: f64) -> Self {
+        self.hint_spread = share;
         self
     }
 }
@@ -169,8 +183,10 @@ impl Policy for Standard {
         if attempt.number >= self.max_attempts.get() {
             return Decision::Stop(StopReason::AttemptsUsed);
         }
-        let backoff = self.backoff.wait(attempt.number, attempt.last_wait, attempt.random);
-        let spread = hint.saturating_add(scale(hint, HINT_SPREAD * attempt.random));
-        Decision::Retry(backoff.max(spread))
+        if hint.is_zero() {
+            return Decision::Retry(self.backoff.wait(attempt.number, attempt.last_wait, attempt.random));
+        }
+        // The server's word replaces the backoff; jitter only adds to it.
+        Decision::Retry(hint.saturating_add(scale(hint, self.hint_spread * attempt.random)))
     }
 }

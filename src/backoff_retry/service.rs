@@ -11,7 +11,7 @@ use http_body::Body;
 use tower::BoxError;
 use tower_service::Service;
 
-use super::{ResponseFuture, layer::Settings, trip::Trip};
+use super::{ResponseFuture, settings::Settings, trip::Trip};
 use crate::body::Resend;
 
 /// Sends again what may succeed. See the [module](super).

@@ -2,12 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderValue, Request, Response};
 use tokio::time::Instant;
 use tower::BoxError;
 
-use super::{Attempt, Decision, Outcome, Repeat, RetryError, RetryReport, StopReason, service::Shared};
-use crate::{Again, ApiError, Call, Refused, RetryHint, body::Resend, find_cause};
+use super::{
+    RetryError, RetryReport, StopReason,
+    service::Shared,
+    settings::{Failed, IDEMPOTENCY_KEY, failure, outcome},
+};
+use crate::{Again, ApiError, Call, Refused, body::Resend, find_cause};
 
 /// A call on its way.
 pub(super) struct Trip<S, B, RB> {
@@ -25,6 +29,8 @@ pub(super) struct Trip<S, B, RB> {
 struct Past<RB> {
     report: RetryReport,
     last_wait: Duration,
+    /// What the last retry took from the budget.
+    withdrawn: Option<u64>,
     /// The last failed response, where it is whole in memory.
     response: Option<Response<RB>>,
     /// The last failure.
@@ -32,10 +38,11 @@ struct Past<RB> {
 }
 
 /// What follows an attempt.
-pub(super) enum Next<RB> {
+pub(super) enum Next<B, RB> {
     Done(Result<Response<RB>, BoxError>),
-    /// Another attempt at this time; until then the rest of the failed response is read and dropped.
-    Wait {
+    /// This request, then; until then the rest of the failed response is read and dropped.
+    Send {
+        request: Request<B>,
         until: Instant,
         rest: Option<RB>,
     },
@@ -45,15 +52,16 @@ impl<S, B: Resend, RB> Trip<S, B, RB> {
     /// Keeps what another attempt needs, and marks the request as one that is retried. `None` if a retry further out
     /// owns the call already.
     pub(super) fn begin(request: &mut Request<B>, shared: &Arc<Shared<S>>) -> Option<Self> {
-        let call = match request.extensions_mut().remove::<Call>() {
-            Some(call) if call.retried => {
-                request.extensions_mut().insert(call);
-                return None;
-            }
-            Some(call) => call,
-            None => Call::now(),
-        };
-        let trip = Self {
+        if request.extensions().get::<Call>().is_some_and(Call::is_retried) {
+            return None;
+        }
+        let settings = &shared.settings;
+        settings.budget.call();
+        let call = request.extensions_mut().remove::<Call>().unwrap_or_else(Call::now);
+        if settings.idempotency_keys && !request.method().is_idempotent() {
+            request.headers_mut().entry(IDEMPOTENCY_KEY).or_insert_with(|| settings.new_key());
+        }
+        let mut trip = Self {
             shared: Arc::clone(shared),
             kept: copy(request),
             seq: call.seq,
@@ -61,112 +69,103 @@ impl<S, B: Resend, RB> Trip<S, B, RB> {
             deadline: call.deadline,
             past: None,
         };
-        request.extensions_mut().insert(Call { retried: true, deadline: trip.deadline(), ..call });
+        trip.mark(request);
         Some(trip)
     }
 
+    /// Tells the layers further in, and the server if asked to, which attempt this is.
+    fn mark(&mut self, request: &mut Request<B>) {
+        let report = self.past.as_ref().map(|past| &past.report);
+        let (attempt, resends) = report.map_or((1, 0), |report| (report.attempts, report.resends));
+        let settings = &self.shared.settings;
+        if let Some(name) = &settings.count_header {
+            request.headers_mut().insert(name, HeaderValue::from(attempt - 1));
+        }
+        if settings.marks {
+            request.extensions_mut().insert(Call {
+                seq: self.seq,
+                start: self.start,
+                deadline: self.deadline(),
+                attempt,
+                resends,
+                retried: true,
+                lease: None,
+            });
+        }
+    }
+
     /// What follows this outcome.
-    pub(super) fn judge(&mut self, result: Result<Response<RB>, BoxError>) -> Next<RB> {
+    pub(super) fn judge(&mut self, result: Result<Response<RB>, BoxError>) -> Next<B, RB> {
         let (again, error) = match &result {
             Ok(response) => match failure(response) {
-                Some(failure) => failure,
-                None => return Next::Done(self.finish(result, None)),
+                Some(error) => (response.extensions().get::<Again>().copied(), error),
+                None => return Next::Done(self.succeed(result)),
             },
             Err(error) => (find_cause::<Again>(&**error).copied(), ApiError::from_error(&**error)),
         };
         let result = match result {
-            Err(refusal) if find_cause::<Refused>(&*refusal).is_some() => return Next::Done(self.refused(refusal)),
+            Err(refusal) if find_cause::<Refused>(&*refusal).is_some() => return Next::Done(self.refuse(refusal)),
             result => result,
         };
-        let past = self.past.get_or_insert_with(|| Box::new(Past::new(error.clone())));
-        past.error = error;
-        match again {
-            Some(again) => self.defer(again, result),
-            None => {
-                past.report.push_kind(past.error.kind());
-                self.retry(result)
-            }
+        match &mut self.past {
+            Some(past) => past.error = error,
+            None => self.past = Some(Box::new(Past::new(error))),
+        }
+        let now = Instant::now();
+        let next = match again {
+            Some(again) => self.defer(again, now),
+            None => self.retry(&result, now),
+        };
+        match next {
+            Ok((request, until)) => Next::Send { request, until, rest: self.put_aside(result) },
+            Err(reason) => Next::Done(self.finish(result, Some(reason))),
         }
     }
 
     /// A layer further in asks for the request once more, and sees to the waiting.
-    fn defer(&mut self, again: Again, result: Result<Response<RB>, BoxError>) -> Next<RB> {
-        let now = Instant::now();
-        let resends = self.past.as_ref().map_or(0, |past| past.report.resends);
+    fn defer(&mut self, again: Again, now: Instant) -> Result<(Request<B>, Instant), StopReason> {
         let settings = &self.shared.settings;
-        let stop = if self.kept.is_none() {
-            Some(StopReason::BodySpent)
-        } else if resends >= settings.max_resends {
-            Some(StopReason::ResendsUsed)
-        } else {
-            self.misfit(again.not_before.saturating_duration_since(now), now)
-        };
-        if let Some(reason) = stop {
-            return Next::Done(self.finish(result, Some(reason)));
+        if self.past.as_ref().is_some_and(|past| past.report.resends >= settings.max_resends) {
+            return Err(StopReason::ResendsUsed);
         }
+        settings.fits(again.not_before.saturating_duration_since(now), now, self.deadline())?;
+        let mut request = self.kept.as_ref().and_then(copy).ok_or(StopReason::BodySpent)?;
         if let Some(past) = &mut self.past {
             past.report.resends += 1;
         }
-        Next::Wait { until: now, rest: self.put_aside(result) }
+        self.mark(&mut request);
+        Ok((request, now))
     }
 
     /// Another attempt, if the policy wants one and it fits the limits.
-    fn retry(&mut self, result: Result<Response<RB>, BoxError>) -> Next<RB> {
-        let now = Instant::now();
-        match self.decide(&result, now) {
-            Decision::Stop(reason) => Next::Done(self.finish(result, Some(reason))),
-            Decision::Retry(wait) => {
-                if let Some(past) = &mut self.past {
-                    past.report.attempts += 1;
-                    past.report.waited = past.report.waited.saturating_add(wait);
-                    past.last_wait = wait;
-                }
-                let until = now.checked_add(wait).unwrap_or(now);
-                Next::Wait { until, rest: self.put_aside(result) }
-            }
-        }
-    }
-
-    fn decide(&self, result: &Result<Response<RB>, BoxError>, now: Instant) -> Decision {
-        let Some(past) = &self.past else { return Decision::Stop(StopReason::NotRetryable) };
+    fn retry(
+        &mut self,
+        result: &Result<Response<RB>, BoxError>,
+        now: Instant,
+    ) -> Result<(Request<B>, Instant), StopReason> {
+        let deadline = self.deadline();
+        let Some(past) = &mut self.past else { return Err(StopReason::NotRetryable) };
+        past.report.push_kind(past.error.kind());
+        let mut request = self.kept.as_ref().and_then(copy);
         let settings = &self.shared.settings;
-        if past.error.retry() == RetryHint::Never {
-            return Decision::Stop(StopReason::NotRetryable);
-        }
-        let Some(kept) = &self.kept else { return Decision::Stop(StopReason::BodySpent) };
-        if !may_repeat(settings.repeat, kept.method(), kept.headers(), &past.error) {
-            return Decision::Stop(StopReason::NotIdempotent);
-        }
-        let decision = settings.policy.decide(&Attempt {
+        let decision = settings.decide(&Failed {
             number: past.report.attempts,
-            elapsed: now.saturating_duration_since(self.start),
-            kind: past.error.kind(),
-            hint: past.error.retry(),
-            error: &past.error,
+            start: self.start,
+            deadline,
             last_wait: past.last_wait,
-            random: settings.random(),
-            outcome: match result {
-                Ok(response) => Outcome::Response { status: response.status(), headers: response.headers() },
-                Err(error) => Outcome::Error(&**error),
-            },
+            error: &past.error,
+            request: request.as_ref().map(|request| (request.method(), request.headers(), request.extensions())),
+            outcome: outcome(result),
+            now,
         });
-        let Decision::Retry(wait) = decision else { return decision };
-        // Whatever the policy: the server's own time is a floor.
-        let wait = match past.error.retry() {
-            RetryHint::After(hint) => wait.max(hint),
-            _ => wait,
-        };
-        self.misfit(wait, now).map_or(Decision::Retry(wait), Decision::Stop)
-    }
-
-    /// Why a wait is not begun, if so.
-    fn misfit(&self, wait: Duration, now: Instant) -> Option<StopReason> {
-        if wait > self.shared.settings.max_wait {
-            return Some(StopReason::WaitTooLong);
-        }
-        let end = now.checked_add(wait);
-        let is_late = self.deadline().is_some_and(|deadline| end.is_none_or(|end| end > deadline));
-        is_late.then_some(StopReason::PastDeadline)
+        let (wait, withdrawn) = decision?;
+        past.withdrawn = Some(withdrawn);
+        past.last_wait = wait;
+        past.report.attempts += 1;
+        past.report.waited = past.report.waited.saturating_add(wait);
+        let mut request = request.take().ok_or(StopReason::BodySpent)?;
+        self.mark(&mut request);
+        Ok((request, now.checked_add(wait).unwrap_or(now)))
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -177,29 +176,19 @@ impl<S, B: Resend, RB> Trip<S, B, RB> {
     /// Keeps a failed response that is whole in memory; of another, hands out the body, to be read and dropped.
     fn put_aside(&mut self, result: Result<Response<RB>, BoxError>) -> Option<RB> {
         let past = self.past.as_mut()?;
+        past.response = None;
         let response = result.ok()?;
         if past.error.body_in_memory() {
             past.response = Some(response);
             return None;
         }
-        past.response = None;
         Some(response.into_body())
     }
 
-    /// The request for the next attempt.
-    pub(super) fn next_request(&self) -> Option<Request<B>> {
-        let mut request = copy(self.kept.as_ref()?)?;
-        let report = self.past.as_ref().map(|past| &past.report);
-        request.extensions_mut().insert(Call {
-            seq: self.seq,
-            start: self.start,
-            deadline: self.deadline(),
-            attempt: report.map_or(1, |report| report.attempts),
-            resends: report.map_or(0, |report| report.resends),
-            retried: true,
-            lease: None,
-        });
-        Some(request)
+    fn succeed(&mut self, result: Result<Response<RB>, BoxError>) -> Result<Response<RB>, BoxError> {
+        let withdrawn = self.past.as_ref().and_then(|past| past.withdrawn);
+        self.shared.settings.budget.succeeded(withdrawn);
+        self.finish(result, None)
     }
 
     /// What the caller gets, with the report if there is anything to report.
@@ -221,17 +210,17 @@ impl<S, B: Resend, RB> Trip<S, B, RB> {
     }
 
     /// A gate further in said no: the last response, if it is still at hand, tells the caller more.
-    fn refused(&mut self, refusal: BoxError) -> Result<Response<RB>, BoxError> {
+    fn refuse(&mut self, refusal: BoxError) -> Result<Response<RB>, BoxError> {
         match self.past.as_mut().and_then(|past| past.response.take()) {
             Some(response) => self.finish(Ok(response), Some(StopReason::Refused)),
             None => Err(refusal),
         }
     }
 
-    /// Another attempt was to follow and could not be made.
-    pub(super) fn give_up(&mut self, error: BoxError, reason: StopReason) -> Result<Response<RB>, BoxError> {
+    /// The inner service did not become ready for another attempt.
+    pub(super) fn not_ready(&mut self, error: BoxError) -> Result<Response<RB>, BoxError> {
         let response = self.past.as_mut().and_then(|past| past.response.take());
-        self.finish(response.ok_or(error), Some(reason))
+        self.finish(response.ok_or(error), Some(StopReason::NotReady))
     }
 }
 
@@ -244,12 +233,12 @@ impl<S: Clone, B, RB> Trip<S, B, RB> {
 impl<RB> Past<RB> {
     fn new(error: ApiError) -> Self {
         let report = RetryReport { attempts: 1, ..RetryReport::default() };
-        Self { report, last_wait: Duration::ZERO, response: None, error }
+        Self { report, last_wait: Duration::ZERO, withdrawn: None, response: None, error }
     }
 }
 
 /// The same request again; `None` if its body can go only once.
-fn copy<B: Resend>(request: &Request<B>) -> Option<Request<B>> {
+pub(super) fn copy<B: Resend>(request: &Request<B>) -> Option<Request<B>> {
     let mut copy = Request::new(request.body().resend()?);
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
@@ -257,22 +246,4 @@ fn copy<B: Resend>(request: &Request<B>) -> Option<Request<B>> {
     *copy.headers_mut() = request.headers().clone();
     *copy.extensions_mut() = request.extensions().clone();
     Some(copy)
-}
-
-/// What a failed response means, and whether a layer further in asks for it again; `None` for a good one.
-fn failure<RB>(response: &Response<RB>) -> Option<(Option<Again>, ApiError)> {
-    let error = match response.extensions().get::<ApiError>() {
-        Some(error) => error.clone(),
-        None if response.status().as_u16() >= 400 => ApiError::from_head(response.status(), response.headers()),
-        None => return None,
-    };
-    Some((response.extensions().get::<Again>().copied(), error))
-}
-
-/// Whether a second sending does no harm.
-fn may_repeat(repeat: Repeat, method: &Method, headers: &HeaderMap, error: &ApiError) -> bool {
-    repeat == Repeat::All
-        || method.is_idempotent()
-        || headers.contains_key("idempotency-key")
-        || !error.may_have_been_processed()
 }

@@ -2,6 +2,10 @@
 
 #[cfg(feature = "backoff-retry")]
 pub(crate) mod drain;
+mod remake;
+mod replay;
 mod resend;
 
+pub use remake::Remake;
+pub use replay::{ReplayBody, ReplayError};
 pub use resend::{CloneBody, Once, Resend};

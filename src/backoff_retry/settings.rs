@@ -1,0 +1,169 @@
+//! What one layer's calls are retried by, and the decision over one failed attempt.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Response};
+use rand::{RngExt, rngs::SmallRng};
+use tokio::time::Instant;
+use tower::BoxError;
+
+use super::{Attempt, Budget, Decision, Outcome, Policy, StopReason};
+use crate::{ApiError, RetryHint};
+
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Which requests may be sent again when the first sending may have been processed.
+///
+/// One that was certainly not processed (429, no connection) may always be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Repeat {
+    /// Those with an idempotent method (RFC 9110, 9.2.2) or an `Idempotency-Key` header, and those that their caller
+    /// marks with [`Idempotent`].
+    #[default]
+    Idempotent,
+    /// All, as the OpenAI SDKs do. A POST that was processed and whose answer got lost is then billed twice.
+    All,
+}
+
+/// A request extension: this request may be processed twice, or, with `false`, may not, whatever its method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Idempotent(pub bool);
+
+pub(super) type OnRetry = Arc<dyn Fn(&Attempt<'_>, Duration) + Send + Sync>;
+
+pub(super) struct Settings {
+    pub(super) policy: Arc<dyn Policy>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) repeat: Repeat,
+    pub(super) max_elapsed: Option<Duration>,
+    pub(super) max_wait: Duration,
+    pub(super) max_resends: u32,
+    pub(super) idempotency_keys: bool,
+    pub(super) count_header: Option<HeaderName>,
+    pub(super) marks: bool,
+    pub(super) on_retry: Option<OnRetry>,
+    pub(super) rng: Mutex<SmallRng>,
+}
+
+/// One failed attempt, with all that the decision needs.
+pub(super) struct Failed<'a> {
+    pub(super) number: u32,
+    pub(super) start: Instant,
+    pub(super) deadline: Option<Instant>,
+    pub(super) last_wait: Duration,
+    pub(super) error: &'a ApiError,
+    /// The request that would go again; `None` if its body cannot.
+    pub(super) request: Option<(&'a Method, &'a HeaderMap, &'a Extensions)>,
+    pub(super) outcome: Outcome<'a>,
+    pub(super) now: Instant,
+}
+
+impl Settings {
+    /// Another attempt after this wait, for which so much was taken from the budget; or why not.
+    pub(super) fn decide(&self, failed: &Failed<'_>) -> Result<(Duration, u64), StopReason> {
+        let error = failed.error;
+        if error.retry() == RetryHint::Never {
+            return Err(StopReason::NotRetryable);
+        }
+        let request = failed.request.ok_or(StopReason::BodySpent)?;
+        if error.may_have_been_processed() && !self.may_repeat(request) {
+            return Err(StopReason::NotIdempotent);
+        }
+        let attempt = Attempt {
+            number: failed.number,
+            elapsed: failed.now.saturating_duration_since(failed.start),
+            kind: error.kind(),
+            hint: error.retry(),
+            error,
+            last_wait: failed.last_wait,
+            random: self.rng().random(),
+            outcome: failed.outcome,
+        };
+        let wait = match self.policy.decide(&attempt) {
+            Decision::Retry(wait) => wait,
+            Decision::Stop(reason) => return Err(reason),
+        };
+        // Whatever the policy: the server's own time is a floor.
+        let wait = match error.retry() {
+            RetryHint::After(hint) => wait.max(hint),
+            _ => wait,
+        };
+        self.fits(wait, failed.now, failed.deadline)?;
+        let withdrawn = self.budget.withdraw(error.kind(), failed.now).ok_or(StopReason::BudgetUsed)?;
+        #[cfg(feature = "tracing")]
+        tracing::info!(
+            attempt = attempt.number,
+            kind = attempt.kind.as_str(),
+            wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            %error,
+            "sent again"
+        );
+        if let Some(on_retry) = &self.on_retry {
+            on_retry(&attempt, wait);
+        }
+        Ok((wait, withdrawn))
+    }
+
+    /// Whether a wait may be begun.
+    pub(super) fn fits(&self, wait: Duration, now: Instant, deadline: Option<Instant>) -> Result<(), StopReason> {
+        if wait > self.max_wait {
+            return Err(StopReason::WaitTooLong);
+        }
+        let end = now.checked_add(wait);
+        if deadline.is_some_and(|deadline| end.is_none_or(|end| end > deadline)) {
+            return Err(StopReason::PastDeadline);
+        }
+        Ok(())
+    }
+
+    fn may_repeat(&self, (method, headers, extensions): (&Method, &HeaderMap, &Extensions)) -> bool {
+        match extensions.get::<Idempotent>() {
+            Some(Idempotent(marked)) => *marked,
+            None => self.repeat == Repeat::All || method.is_idempotent() || headers.contains_key(IDEMPOTENCY_KEY),
+        }
+    }
+
+    /// A new `Idempotency-Key`: 128 random bits in hex.
+    pub(super) fn new_key(&self) -> HeaderValue {
+        let key = format!("{:032x}", self.rng().random::<u128>());
+        HeaderValue::try_from(key).unwrap_or(HeaderValue::from_static("0"))
+    }
+
+    /// One generator for the layer: no two calls share a sequence.
+    pub(super) fn rng(&self) -> MutexGuard<'_, SmallRng> {
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("budget", &self.budget)
+            .field("repeat", &self.repeat)
+            .field("max_elapsed", &self.max_elapsed)
+            .field("max_wait", &self.max_wait)
+            .field("max_resends", &self.max_resends)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a failed response means; `None` for a good one.
+pub(super) fn failure<RB>(response: &Response<RB>) -> Option<ApiError> {
+    match response.extensions().get::<ApiError>() {
+        Some(error) => Some(error.clone()),
+        None if response.status().as_u16() >= 400 => Some(ApiError::from_head(response.status(), response.headers())),
+        None => None,
+    }
+}
+
+pub(super) fn outcome<RB>(result: &Result<Response<RB>, BoxError>) -> Outcome<'_> {
+    match result {
+        Ok(response) => Outcome::Response { status: response.status(), headers: response.headers() },
+        Err(error) => Outcome::Error(&**error),
+    }
+}
