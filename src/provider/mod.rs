@@ -95,6 +95,3 @@ pub trait Provider: fmt::Debug + Send + Sync + 'static {
         None
     }
 }
-
-#[cfg(test)]
-mod tests;

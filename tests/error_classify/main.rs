@@ -1,0 +1,10 @@
+//! `ErrorClassify` alone.
+
+mod bodies;
+mod fuzz;
+mod layer;
+mod rules;
+mod streams;
+mod successes;
+mod support;
+mod vectors;
