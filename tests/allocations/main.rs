@@ -1,5 +1,7 @@
 //! What the classifier allocates, counted.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
 use std::{
     convert::Infallible,
     hint::black_box,

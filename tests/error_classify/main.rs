@@ -1,5 +1,7 @@
 //! `ErrorClassify` alone.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
 mod bodies;
 mod fuzz;
 mod layer;
