@@ -29,6 +29,9 @@ pub(crate) struct Limits {
     pub(crate) time: Duration,
 }
 
+/// What a body gives when it is polled.
+type NextFrame<B> = Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>;
+
 /// A body of many tiny frames takes more room for the frames than for what is in them.
 const MAX_FRAMES: usize = 1024;
 
@@ -51,7 +54,6 @@ pin_project! {
         // As it was before anything was read, less what has been given back.
         hint: SizeHint,
         read: usize,
-        ended: bool,
     }
 }
 
@@ -68,7 +70,6 @@ impl<B: Body, L: Look> Peek<B, L> {
             error: None,
             hint,
             read: 0,
-            ended: false,
         }
     }
 
@@ -77,8 +78,7 @@ impl<B: Body, L: Look> Peek<B, L> {
     /// Dropping the future that polls this loses nothing but the response.
     pub(crate) fn poll_peek(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
-        loop {
-            let Some(body) = this.body.as_mut().as_pin_mut() else { break };
+        while let Some(body) = this.body.as_mut().as_pin_mut() {
             match body.poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     let mut enough = false;
@@ -118,7 +118,6 @@ impl<B: Body, L: Look> Peek<B, L> {
         }
         this.sleep.set(None);
         this.body.set(None);
-        *this.ended = true;
         this.look.end();
         Poll::Ready(())
     }
@@ -155,10 +154,7 @@ impl<B: Body, L: Look> Peek<B, L> {
     }
 
     /// The next frame: what was read, then where it broke off, then the rest.
-    pub(crate) fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    pub(crate) fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<NextFrame<B>> {
         let mut this = self.project();
         if let Some(frame) = this.first.take().or_else(|| this.more.pop_front()) {
             if let Some(data) = frame.data_ref() {
@@ -181,9 +177,8 @@ impl<B: Body, L: Look> Peek<B, L> {
             }
             Some(Err(_)) => {}
             None => {
-                if !std::mem::replace(this.ended, true) {
-                    this.look.end();
-                }
+                this.body.set(None);
+                this.look.end();
             }
         }
         Poll::Ready(frame)
@@ -199,7 +194,7 @@ impl<B: Body, L: Look> Peek<B, L> {
     pub(crate) fn size_hint(&self) -> SizeHint {
         match &self.body {
             Some(body) if self.first.is_none() && self.more.is_empty() => body.size_hint(),
-            _ => self.hint.clone(),
+            _ => less(&self.hint, 0),
         }
     }
 }

@@ -114,10 +114,13 @@ fn key_at(word: &str) -> Option<usize> {
             && matches!(byte, b's' | b'r' | b'A' | b'y' | b'g' | b'x' | b'p' | b'n' | b'd' | b'h' | b'e');
         before = byte;
         let from = begins.then(|| word.get(at..))??;
-        let (prefix, _) =
-            PREFIXES.iter().find(|(prefix, more)| from.len() >= prefix.len() + more && from.starts_with(prefix))?;
-        Some(at + prefix.len())
+        let prefix = PREFIXES.iter().find(|prefix| begins_with(from, prefix))?;
+        Some(at + prefix.0.len())
     })
+}
+
+fn begins_with(word: &str, (prefix, more): &(&str, usize)) -> bool {
+    word.len() >= prefix.len() + more && word.starts_with(prefix)
 }
 
 fn is_long(word: &str) -> bool {
@@ -154,5 +157,7 @@ fn named_value(word: &str, after: &str, so_far: &str) -> Option<(usize, usize)> 
             && value.len() >= 4
             && !["bearer", "basic"].iter().any(|scheme| value.eq_ignore_ascii_case(scheme))
     };
-    secret.then_some((gap, value.len()))
+    // A value that shows what it is keeps its beginning, when its turn comes.
+    let by_prefix = value.chars().all(is_word) && PREFIXES.iter().any(|prefix| begins_with(value, prefix));
+    (secret && !by_prefix).then_some((gap, value.len()))
 }

@@ -20,6 +20,7 @@ const fn passing(kind: ErrorKind, reached: bool) -> Option<Meaning> {
     Some(Meaning { kind, retry: RetryHint::Backoff, reached })
 }
 
+#[cfg(any(feature = "hyper", feature = "reqwest"))]
 const fn lasting(kind: ErrorKind) -> Option<Meaning> {
     Some(Meaning { kind, retry: RetryHint::Never, reached: false })
 }

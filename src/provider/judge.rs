@@ -76,8 +76,9 @@ pub(crate) fn judge_event(provider: &dyn Provider, reply: Reply<'_>, name: &str)
 /// A failure inside a success: its status is the one it names itself.
 fn inside(provider: &dyn Provider, reply: Reply<'_>, facts: Facts<'_>) -> ApiError {
     let number = facts.error.number.or(facts.top.number).and_then(|number| u16::try_from(number).ok());
+    let expired = (facts.state.as_deref() == Some("expired")).then_some(504);
     let own = facts.nested_status.or(number).filter(|status| (400..600).contains(status));
-    let status = own.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(reply.status);
+    let status = own.or(expired).and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(reply.status);
     report(provider, reply, Failure { status, headers: reply.headers, body: reply.body, facts })
 }
 

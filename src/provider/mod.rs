@@ -38,8 +38,10 @@
 //! ```
 
 mod apis;
+#[cfg_attr(not(feature = "error-classify"), allow(dead_code, reason = "only ErrorClassify reads bodies"))]
 mod facts;
 mod failure;
+#[cfg_attr(not(feature = "error-classify"), allow(dead_code, reason = "only ErrorClassify reads bodies"))]
 mod judge;
 mod rules;
 mod set;
@@ -95,6 +97,3 @@ pub trait Provider: fmt::Debug + Send + Sync + 'static {
         None
     }
 }
-
-#[cfg(test)]
-mod tests;
