@@ -48,6 +48,7 @@ pub(super) struct Settings {
     pub(super) marks: bool,
     pub(super) on_retry: Option<OnRetry>,
     pub(super) rng: Mutex<SmallRng>,
+    pub(super) held_jitter: Option<f64>,
 }
 
 /// One failed attempt, with all that the decision needs.
@@ -63,6 +64,22 @@ pub(super) struct Failed<'a> {
     pub(super) now: Instant,
 }
 
+impl<'a> Failed<'a> {
+    /// As a policy sees it, with this random number.
+    pub(super) fn attempt(&self, random: f64) -> Attempt<'a> {
+        Attempt {
+            number: self.number,
+            elapsed: self.now.saturating_duration_since(self.start),
+            kind: self.error.kind(),
+            hint: self.error.retry(),
+            error: self.error,
+            last_wait: self.last_wait,
+            random,
+            outcome: self.outcome,
+        }
+    }
+}
+
 impl Settings {
     /// Another attempt after this wait, for which so much was taken from the budget; or why not.
     pub(super) fn decide(&self, failed: &Failed<'_>) -> Result<(Duration, u64), StopReason> {
@@ -74,23 +91,14 @@ impl Settings {
         if error.may_have_been_processed() && !self.may_repeat(request) {
             return Err(StopReason::NotIdempotent);
         }
-        let attempt = Attempt {
-            number: failed.number,
-            elapsed: failed.now.saturating_duration_since(failed.start),
-            kind: error.kind(),
-            hint: error.retry(),
-            error,
-            last_wait: failed.last_wait,
-            random: self.rng().random(),
-            outcome: failed.outcome,
-        };
+        let attempt = failed.attempt(self.held_jitter.unwrap_or_else(|| self.rng().random()));
         let wait = match self.policy.decide(&attempt) {
             Decision::Retry(wait) => wait,
             Decision::Stop(reason) => return Err(reason),
         };
-        // Whatever the policy: the server's own time is a floor.
         let wait = match error.retry() {
-            RetryHint::After(hint) => wait.max(hint),
+            // Whatever the policy: the server's own time is a floor. What jitter adds to it may not end the call.
+            RetryHint::After(hint) => wait.min(self.max_wait).max(hint),
             _ => wait,
         };
         self.fits(wait, failed.now, failed.deadline)?;

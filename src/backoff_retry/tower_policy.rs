@@ -72,8 +72,9 @@ impl<B: Resend, RB> Policy<Request<B>, Response<RB>, BoxError> for TowerPolicy {
 
     fn clone_request(&mut self, request: &Request<B>) -> Option<Request<B>> {
         if self.start.is_none() {
-            self.start = Some(Instant::now());
-            self.settings.budget.call();
+            let now = Instant::now();
+            self.start = Some(now);
+            self.settings.budget.call(now);
         }
         super::trip::copy(request)
     }

@@ -56,8 +56,8 @@ impl<S, B: Resend, RB> Trip<S, B, RB> {
             return None;
         }
         let settings = &shared.settings;
-        settings.budget.call();
         let call = request.extensions_mut().remove::<Call>().unwrap_or_else(Call::now);
+        settings.budget.call(call.start);
         if settings.idempotency_keys && !request.method().is_idempotent() {
             request.headers_mut().entry(IDEMPOTENCY_KEY).or_insert_with(|| settings.new_key());
         }
