@@ -75,43 +75,48 @@ const MASK: &str = "***";
 /// The length from which a run of letters and digits mixed is taken for a key with no prefix (Azure, Cohere, Mistral).
 const LONG: usize = 32;
 
+/// The least that a word can be and still have a key in it.
+const SHORT: usize = 9;
+
 /// Appends the text with every key in it masked: what it begins with stays, so that one can tell which it was.
 ///
 /// `prose`: long runs of letters and digits go as well. Identifiers, which may be such, keep them.
 pub(super) fn mask_into(out: &mut String, text: &str, prose: bool) {
-    let start = out.len();
-    let mut rest = text;
-    while let Some(at) = rest.find(is_word) {
-        let (between, from) = rest.split_at(at);
-        out.push_str(between);
-        let (word, after) = from.split_at(from.find(|c| !is_word(c)).unwrap_or(from.len()));
-        rest = after;
-        if let Some(keep) = key_at(word).or_else(|| (prose && is_long(word)).then_some(0)) {
-            out.push_str(word.get(..keep).unwrap_or_default());
+    let bytes = text.as_bytes();
+    // Nearly every text is copied in one piece, in the end: `done` is how much of it has been.
+    let (mut done, mut at) = (0, 0);
+    while let Some(found) = bytes.get(at..).and_then(|rest| rest.iter().position(|byte| is_word(*byte))) {
+        let start = at + found;
+        let length = bytes.get(start..).and_then(|rest| rest.iter().position(|byte| !is_word(*byte)));
+        let end = length.map_or(bytes.len(), |length| start + length);
+        at = end;
+        let (Some(word), Some(after)) = (text.get(start..end), text.get(end..)) else { continue };
+        let secret = if let Some(keep) = key_at(word).or_else(|| (prose && is_long(word)).then_some(0)) {
+            Some((start + keep, end))
+        } else {
+            named_value(word, after, text.get(..start).unwrap_or_default())
+                .map(|(gap, value)| (end + gap, end + gap + value))
+        };
+        if let Some((from, to)) = secret {
+            out.push_str(text.get(done..from).unwrap_or_default());
             out.push_str(MASK);
-            continue;
-        }
-        out.push_str(word);
-        if let Some((gap, value)) = named_value(word, after, out.get(start..).unwrap_or_default()) {
-            out.push_str(after.get(..gap).unwrap_or_default());
-            out.push_str(MASK);
-            rest = after.get(gap + value..).unwrap_or_default();
+            (done, at) = (to, to);
         }
     }
-    out.push_str(rest);
+    out.push_str(text.get(done..).unwrap_or_default());
 }
 
 /// `*` counts: a key that the server has masked in the middle is still half a key.
-fn is_word(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '*')
+const fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'*')
 }
 
 /// How much of the word stays, if a key begins in it.
 fn key_at(word: &str) -> Option<usize> {
+    let last = word.len().checked_sub(SHORT)?;
     let mut before = b'-';
-    word.bytes().enumerate().find_map(|(at, byte)| {
-        let begins = !before.is_ascii_alphanumeric()
-            && matches!(byte, b's' | b'r' | b'A' | b'y' | b'g' | b'x' | b'p' | b'n' | b'd' | b'h' | b'e');
+    word.bytes().take(last + 1).enumerate().find_map(|(at, byte)| {
+        let begins = !before.is_ascii_alphanumeric();
         before = byte;
         let from = begins.then(|| word.get(at..))??;
         let prefix = PREFIXES.iter().find(|prefix| begins_with(from, prefix))?;
@@ -120,7 +125,9 @@ fn key_at(word: &str) -> Option<usize> {
 }
 
 fn begins_with(word: &str, (prefix, more): &(&str, usize)) -> bool {
-    word.len() >= prefix.len() + more && word.starts_with(prefix)
+    word.as_bytes().first() == prefix.as_bytes().first()
+        && word.len() >= prefix.len() + more
+        && word.starts_with(prefix)
 }
 
 fn is_long(word: &str) -> bool {
@@ -132,25 +139,26 @@ fn is_long(word: &str) -> bool {
 }
 
 /// Where the word names a secret: how long the gap behind it is, and the value behind that.
-fn named_value(word: &str, after: &str, so_far: &str) -> Option<(usize, usize)> {
-    // Most words end here.
-    if !after.starts_with([':', '=', ' ', '"', '\'']) {
-        return None;
+fn named_value(word: &str, after: &str, before: &str) -> Option<(usize, usize)> {
+    let is = |name: &str| word.eq_ignore_ascii_case(name);
+    let scheme = || is("bearer") || is("basic");
+    // Most words end here: no sign behind them, or a blank and then another word.
+    match after.as_bytes() {
+        [b':' | b'=' | b'"' | b'\'', ..] | [b' ', b':' | b'=', ..] => {}
+        [b' ', ..] if scheme() => {}
+        _ => return None,
     }
     let gap = after.find(|c| !matches!(c, ':' | '=' | ' ' | '"' | '\'')).unwrap_or(after.len());
-    let (between, value) = after.split_at(gap);
-    let end = value
-        .find(|c: char| c.is_whitespace() || matches!(c, '&' | '"' | '\'' | ',' | ';' | ')' | '}'))
-        .unwrap_or(value.len());
-    let value = value.get(..end)?;
+    let (between, value) = after.split_at_checked(gap)?;
+    let ends = |c: char| c.is_whitespace() || matches!(c, '&' | '"' | '\'' | ',' | ';' | ')' | '}');
+    let value = value.split(ends).next().unwrap_or_default();
     let assigned = gap <= 4 && between.contains([':', '=']);
-    let is = |name: &str| word.eq_ignore_ascii_case(name);
-    let secret = if is("bearer") || is("basic") {
-        between == " " && value.len() >= 8 && !value.bytes().all(|b| b.is_ascii_lowercase() || b == b'.')
+    let secret = if scheme() {
+        between == " " && value.len() >= 8 && !value.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'.')
     } else if is("key") || is("sig") || is("token") {
         between.starts_with('=') && !value.is_empty()
     } else if is("provided") {
-        assigned && so_far.ends_with("key provided") && value.len() >= 8
+        assigned && before.ends_with("key ") && value.len() >= 8
     } else {
         assigned
             && NAMES.iter().any(|name| is(name))
@@ -158,6 +166,6 @@ fn named_value(word: &str, after: &str, so_far: &str) -> Option<(usize, usize)> 
             && !["bearer", "basic"].iter().any(|scheme| value.eq_ignore_ascii_case(scheme))
     };
     // A value that shows what it is keeps its beginning, when its turn comes.
-    let by_prefix = value.chars().all(is_word) && PREFIXES.iter().any(|prefix| begins_with(value, prefix));
-    (secret && !by_prefix).then_some((gap, value.len()))
+    let by_prefix = || value.bytes().all(is_word) && PREFIXES.iter().any(|prefix| begins_with(value, prefix));
+    (secret && !by_prefix()).then_some((gap, value.len()))
 }
