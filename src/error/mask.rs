@@ -82,43 +82,68 @@ const SHORT: usize = 9;
 ///
 /// `prose`: long runs of letters and digits go as well. Identifiers, which may be such, keep them.
 pub(super) fn mask_into(out: &mut String, text: &str, prose: bool) {
-    let bytes = text.as_bytes();
     // Nearly every text is copied in one piece, in the end: `done` is how much of it has been.
-    let (mut done, mut at) = (0, 0);
-    while let Some(found) = bytes.get(at..).and_then(|rest| rest.iter().position(|byte| is_word(*byte))) {
-        let start = at + found;
-        let length = bytes.get(start..).and_then(|rest| rest.iter().position(|byte| !is_word(*byte)));
-        let end = length.map_or(bytes.len(), |length| start + length);
-        at = end;
-        let (Some(word), Some(after)) = (text.get(start..end), text.get(end..)) else { continue };
-        let secret = if let Some(keep) = key_at(word).or_else(|| (prose && is_long(word)).then_some(0)) {
-            Some((start + keep, end))
-        } else {
-            named_value(word, after, text.get(..start).unwrap_or_default())
-                .map(|(gap, value)| (end + gap, end + gap + value))
-        };
-        if let Some((from, to)) = secret {
-            out.push_str(text.get(done..from).unwrap_or_default());
-            out.push_str(MASK);
-            (done, at) = (to, to);
+    let (mut done, mut start) = (0, 0);
+    let mut rest = text.as_bytes();
+    loop {
+        let length = rest.iter().position(|byte| !is_word(*byte)).unwrap_or(rest.len());
+        if length > 0 && start >= done {
+            if let Some((from, to)) = secret(text, start, start + length, prose) {
+                out.push_str(text.get(done..from).unwrap_or_default());
+                out.push_str(MASK);
+                done = to;
+            }
         }
+        // What is between two words, one byte at a time.
+        let Some(after) = rest.get(length + 1..) else { break };
+        (rest, start) = (after, start + length + 1);
     }
     out.push_str(text.get(done..).unwrap_or_default());
 }
 
+/// From where to where the text is to be masked, for what the word there is or names.
+#[inline]
+fn secret(text: &str, start: usize, end: usize, prose: bool) -> Option<(usize, usize)> {
+    if end - start >= SHORT {
+        let word = text.get(start..end)?;
+        if let Some(keep) = key_at(word).or_else(|| (prose && is_long(word)).then_some(0)) {
+            return Some((start + keep, end));
+        }
+    }
+    // Most words end here: no sign behind them, or a blank and then another word.
+    match text.as_bytes().get(end..)? {
+        [b':', b'/', ..] => return None,
+        [b':' | b'=' | b'"' | b'\'', ..] | [b' ', b':' | b'=', ..] => {}
+        [b' ', ..] if matches!(end - start, 5 | 6) && is_scheme(text.get(start..end)?) => {}
+        _ => return None,
+    }
+    let (gap, value) = named_value(text.get(start..end)?, text.get(end..)?, text.get(..start)?)?;
+    Some((end + gap, end + gap + value))
+}
+
 /// `*` counts: a key that the server has masked in the middle is still half a key.
 const fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'*')
+    const WORD: [bool; 256] = {
+        let mut word = [false; 256];
+        let mut byte = 0;
+        while byte < 128 {
+            word[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'_' | b'-' | b'.' | b'*');
+            byte += 1;
+        }
+        word
+    };
+    WORD[byte as usize]
 }
 
 /// How much of the word stays, if a key begins in it.
 fn key_at(word: &str) -> Option<usize> {
     let last = word.len().checked_sub(SHORT)?;
-    let mut before = b'-';
+    let mut begins = true;
     word.bytes().take(last + 1).enumerate().find_map(|(at, byte)| {
-        let begins = !before.is_ascii_alphanumeric();
-        before = byte;
-        let from = begins.then(|| word.get(at..))??;
+        // The first letters of the prefixes, which a test holds to them.
+        let here = begins && matches!(byte, b's' | b'r' | b'A' | b'y' | b'g' | b'x' | b'p' | b'n' | b'd' | b'h' | b'e');
+        begins = !byte.is_ascii_alphanumeric();
+        let from = here.then(|| word.get(at..))??;
         let prefix = PREFIXES.iter().find(|prefix| begins_with(from, prefix))?;
         Some(at + prefix.0.len())
     })
@@ -138,16 +163,14 @@ fn is_long(word: &str) -> bool {
         })
 }
 
+fn is_scheme(word: &str) -> bool {
+    ["bearer", "basic"].iter().any(|scheme| word.eq_ignore_ascii_case(scheme))
+}
+
 /// Where the word names a secret: how long the gap behind it is, and the value behind that.
 fn named_value(word: &str, after: &str, before: &str) -> Option<(usize, usize)> {
     let is = |name: &str| word.eq_ignore_ascii_case(name);
-    let scheme = || is("bearer") || is("basic");
-    // Most words end here: no sign behind them, or a blank and then another word.
-    match after.as_bytes() {
-        [b':' | b'=' | b'"' | b'\'', ..] | [b' ', b':' | b'=', ..] => {}
-        [b' ', ..] if scheme() => {}
-        _ => return None,
-    }
+    let scheme = || is_scheme(word);
     let gap = after.find(|c| !matches!(c, ':' | '=' | ' ' | '"' | '\'')).unwrap_or(after.len());
     let (between, value) = after.split_at_checked(gap)?;
     let ends = |c: char| c.is_whitespace() || matches!(c, '&' | '"' | '\'' | ',' | ';' | ')' | '}');
@@ -160,12 +183,24 @@ fn named_value(word: &str, after: &str, before: &str) -> Option<(usize, usize)> 
     } else if is("provided") {
         assigned && before.ends_with("key ") && value.len() >= 8
     } else {
-        assigned
-            && NAMES.iter().any(|name| is(name))
-            && value.len() >= 4
-            && !["bearer", "basic"].iter().any(|scheme| value.eq_ignore_ascii_case(scheme))
+        assigned && NAMES.iter().any(|name| is(name)) && value.len() >= 4 && !is_scheme(value)
     };
     // A value that shows what it is keeps its beginning, when its turn comes.
     let by_prefix = || value.bytes().all(is_word) && PREFIXES.iter().any(|prefix| begins_with(value, prefix));
     (secret && !by_prefix()).then_some((gap, value.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_prefix_is_found() {
+        for (prefix, more) in PREFIXES {
+            let key = format!("{prefix}{}", "a".repeat(more));
+            assert!(key.len() >= SHORT, "{prefix}");
+            assert_eq!(key_at(&key), Some(prefix.len()), "{prefix}");
+            assert_eq!(key_at(&format!("x-{key}")), Some(prefix.len() + 2), "{prefix}");
+        }
+    }
 }

@@ -59,6 +59,7 @@ where
 {
     type Output = Result<Response<ResponseBody<B>>, E>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if this.peeking.is_none() {
@@ -72,13 +73,23 @@ where
                 Err(peeking) => *this.peeking = Some(peeking),
             }
         }
-        if let Some(peeking) = this.peeking.as_mut() {
-            ready!(peeking.as_mut().poll_peek(cx));
-        }
-        let response = this.peeking.take().and_then(|peeking| finish(peeking, this.settings, *this.choice));
-        // There is always one; a future that is polled after it was ready fails in the call above.
-        response.map_or(Poll::Pending, |response| Poll::Ready(Ok(response)))
+        poll_peeking(this.peeking, this.settings, *this.choice, cx).map(Ok)
     }
+}
+
+#[cold]
+#[inline(never)]
+fn poll_peeking<B: Body>(
+    peeking: &mut Option<Peeking<B>>,
+    settings: &Settings,
+    choice: Choice,
+    cx: &mut Context<'_>,
+) -> Poll<Response<ResponseBody<B>>> {
+    if let Some(peeking) = peeking {
+        ready!(peeking.as_mut().poll_peek(cx));
+    }
+    // There is always one; a future that is polled after it was ready fails in the call.
+    peeking.take().and_then(|peeking| finish(peeking, settings, choice)).map_or(Poll::Pending, Poll::Ready)
 }
 
 /// The response, where nothing has to be read; else the reading of it.
