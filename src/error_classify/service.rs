@@ -57,6 +57,7 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let choice = self.settings.providers.choose(&request);
         ResponseFuture::new(self.inner.call(request), self.settings.clone(), choice)

@@ -20,12 +20,13 @@ const PHRASES: [&str; 8] = [
 
 /// The wait that the first such phrase in the text gives.
 pub(crate) fn in_message(text: &str) -> Option<Duration> {
-    text.match_indices(' ').find_map(|(at, _)| {
-        let (before, after) = (text.get(..at)?, text.get(at + 1..)?);
-        if !after.starts_with(|c: char| c.is_ascii_digit()) {
-            return None;
+    // All of them end in "in" or "after", with a blank and a digit behind.
+    text.as_bytes().windows(3).enumerate().find_map(|(at, window)| match window {
+        [b'n' | b'N' | b'r' | b'R', b' ', digit] if digit.is_ascii_digit() => {
+            let (before, after) = (text.get(..=at)?, text.get(at + 2..)?);
+            PHRASES.iter().any(|phrase| ends_with(before, phrase)).then(|| prose(after))?
         }
-        PHRASES.iter().any(|phrase| ends_with(before, phrase)).then(|| prose(after))?
+        _ => None,
     })
 }
 
