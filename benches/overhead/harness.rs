@@ -147,6 +147,24 @@ pub(crate) fn ok_with_limits(headers: usize) -> Response<Body> {
     response
 }
 
+/// OpenAI's 429, with its 6 limit headers, its request id, and 400 bytes of JSON.
+pub(crate) fn rate_limited() -> Response<Body> {
+    const BODY: &str = concat!(
+        r#"{"error":{"message":"Rate limit reached for gpt-4o-mini in organization org-0123456789abcdef on requests per"#,
+        r#" min (RPM): Limit 500, Used 500, Requested 1. Please try again in 120ms. Visit https://platform.openai.com/"#,
+        r#"account/rate-limits to learn more. You can increase your rate limit by adding a payment method to your acco"#,
+        r#"unt right here.","type":"requests","param":null,"code":"rate_limit_exceeded"}}"#,
+    );
+    const { assert!(BODY.len() == 400) };
+    let mut response = ok_with_limits(6);
+    *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+    *response.body_mut() = Full::new(Bytes::from_static(BODY.as_bytes()));
+    for (name, value) in [("content-type", "application/json"), ("x-request-id", "req_0123456789abcdef")] {
+        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    response
+}
+
 /// Answers at once, always the same.
 #[derive(Clone)]
 pub(crate) struct Bare(Arc<Response<Body>>);
