@@ -114,8 +114,8 @@ impl Settings {
         if wait > self.max_wait {
             return Err(StopReason::WaitTooLong);
         }
-        let end = now.checked_add(wait);
-        if deadline.is_some_and(|deadline| end.is_none_or(|end| end > deadline)) {
+        let end = now.checked_add(wait).ok_or(StopReason::WaitTooLong)?;
+        if deadline.is_some_and(|deadline| end > deadline) {
             return Err(StopReason::PastDeadline);
         }
         Ok(())

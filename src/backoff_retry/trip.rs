@@ -165,7 +165,7 @@ impl<S, B: Resend, RB> Trip<S, B, RB> {
         past.report.waited = past.report.waited.saturating_add(wait);
         let mut request = request.take().ok_or(StopReason::BodySpent)?;
         self.mark(&mut request);
-        Ok((request, now.checked_add(wait).unwrap_or(now)))
+        Ok((request, now.checked_add(wait).ok_or(StopReason::WaitTooLong)?))
     }
 
     fn deadline(&self) -> Option<Instant> {
