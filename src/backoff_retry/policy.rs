@@ -26,6 +26,8 @@ pub struct Attempt<'a> {
     pub error: &'a ApiError,
     /// What was waited before this attempt.
     pub last_wait: Duration,
+    /// The longest wait that the layer's limits leave: a longer one ends the call.
+    pub longest_wait: Duration,
     /// A fresh random number in 0..1, so that a policy is a plain function, and repeatable.
     pub random: f64,
     /// How the attempt ended.
@@ -159,7 +161,8 @@ impl Standard {
         self
     }
 
-    /// How far over a server's hint a wait may be, at random, as a share of it. Default: 0.1.
+    /// How far over a server's hint a wait may be, at random, as a share of it. Default: 0.1. It gives way to the
+    /// layer's limits, so that whether a hint fits them is not left to chance.
     #[must_use]
     pub fn hint_spread(mut self, share: f64) -> Self {
         self.hint_spread = share;
@@ -187,6 +190,7 @@ impl Policy for Standard {
             return Decision::Retry(self.backoff.wait(attempt.number, attempt.last_wait, attempt.random));
         }
         // The server's word replaces the backoff; jitter only adds to it.
-        Decision::Retry(hint.saturating_add(scale(hint, self.hint_spread * attempt.random)))
+        let spread = hint.saturating_add(scale(hint, self.hint_spread * attempt.random));
+        Decision::Retry(spread.min(attempt.longest_wait.max(hint)))
     }
 }

@@ -74,6 +74,7 @@ impl Settings {
         if error.may_have_been_processed() && !self.may_repeat(request) {
             return Err(StopReason::NotIdempotent);
         }
+        let left = failed.deadline.map(|deadline| deadline.saturating_duration_since(failed.now));
         let attempt = Attempt {
             number: failed.number,
             elapsed: failed.now.saturating_duration_since(failed.start),
@@ -81,6 +82,7 @@ impl Settings {
             hint: error.retry(),
             error,
             last_wait: failed.last_wait,
+            longest_wait: left.map_or(self.max_wait, |left| left.min(self.max_wait)),
             random: self.rng().random(),
             outcome: failed.outcome,
         };
