@@ -43,8 +43,9 @@ impl<B: Body> Future for Drain<B> {
         let mut this = self.project();
         while this.limit.as_mut().poll(cx).is_pending() {
             let Some(Ok(frame)) = ready!(this.body.as_mut().poll_frame(cx)) else { break };
+            // A frame without bytes counts too: an endless row of them is no end of the body.
             let bytes = frame.data_ref().map_or(0, Buf::remaining);
-            match this.left.checked_sub(bytes) {
+            match this.left.checked_sub(bytes.max(1)) {
                 Some(left) => *this.left = left,
                 None => break,
             }
