@@ -168,7 +168,7 @@ impl<S, B: Resend, RB> Trip<S, B, RB> {
         Ok((request, now.checked_add(wait).ok_or(StopReason::WaitTooLong)?))
     }
 
-    fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         let own = self.shared.settings.max_elapsed.and_then(|elapsed| self.start.checked_add(elapsed));
         self.deadline.into_iter().chain(own).min()
     }
@@ -217,10 +217,10 @@ impl<S, B: Resend, RB> Trip<S, B, RB> {
         }
     }
 
-    /// The inner service did not become ready for another attempt.
-    pub(super) fn not_ready(&mut self, error: BoxError) -> Result<Response<RB>, BoxError> {
+    /// Another attempt was to follow and could not be made.
+    pub(super) fn give_up(&mut self, error: BoxError, reason: StopReason) -> Result<Response<RB>, BoxError> {
         let response = self.past.as_mut().and_then(|past| past.response.take());
-        self.finish(response.ok_or(error), Some(StopReason::NotReady))
+        self.finish(response.ok_or(error), Some(reason))
     }
 }
 

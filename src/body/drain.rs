@@ -29,9 +29,10 @@ pin_project! {
 }
 
 impl<B: Body> Drain<B> {
-    /// Starts to read `body`; `None` if it has ended already.
-    pub(crate) fn new(body: B) -> Option<Self> {
+    /// Starts to read `body`, until `deadline` at the longest; `None` if it has ended already.
+    pub(crate) fn new(body: B, deadline: Option<Instant>) -> Option<Self> {
         let limit = Instant::now() + MAX_TIME;
+        let limit = deadline.map_or(limit, |deadline| deadline.min(limit));
         (!body.is_end_stream()).then(|| Self { body, left: MAX_BYTES, limit: sleep_until(limit) })
     }
 }
