@@ -113,13 +113,7 @@ where
 }
 
 impl<S, B, RB: Body> Wait<S, B, RB> {
-    fn new(
-        service: S,
-        request: Request<B>,
-        until: Instant,
-        deadline: Option<Instant>,
-        rest: Option<RB>,
-    ) -> Self {
+    fn new(service: S, request: Request<B>, until: Instant, deadline: Option<Instant>, rest: Option<RB>) -> Self {
         let sleep = (until > Instant::now()).then(|| sleep_until(until));
         let rest = rest.and_then(|rest| Drain::new(rest, deadline));
         Self { rest, sleep, due: false, deadline, service, request: Some(request) }
