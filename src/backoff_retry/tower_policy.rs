@@ -71,7 +71,8 @@ impl<B: Resend, RB> Policy<Request<B>, Response<RB>, BoxError> for TowerPolicy {
     }
 
     fn clone_request(&mut self, request: &Request<B>) -> Option<Request<B>> {
-        if self.start.is_none() {
+        // The service's own policy sees the first sending of every call; each call then goes on with a clone of it.
+        if self.attempts == 0 {
             let now = Instant::now();
             self.start = Some(now);
             self.settings.budget.call(now);
