@@ -29,10 +29,10 @@ pin_project! {
     /// The call, and the reading of its response where it failed.
     pub struct ResponseFuture<F, B: Body> {
         #[pin]
-        call: F,
-        peeking: Option<Peeking<B>>,
-        settings: Arc<Settings>,
-        choice: Choice,
+        pub(super) call: F,
+        pub(super) peeking: Option<Peeking<B>>,
+        pub(super) settings: Arc<Settings>,
+        pub(super) choice: Choice,
     }
 }
 
@@ -44,12 +44,6 @@ enum Sought {
     Failure,
     Json,
     Event,
-}
-
-impl<F, B: Body> ResponseFuture<F, B> {
-    pub(super) fn new(call: F, settings: Arc<Settings>, choice: Choice) -> Self {
-        Self { call, peeking: None, settings, choice }
-    }
 }
 
 impl<F, B, E> Future for ResponseFuture<F, B>
