@@ -57,14 +57,19 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if this.peeking.is_none() {
-            let response = ready!(this.call.poll(cx))?;
-            let failed = response.status().as_u16() >= 400;
-            if !failed && !this.settings.successes {
-                return Poll::Ready(Ok(response.map(ResponseBody::untouched)));
-            }
-            match begin(response, this.settings, *this.choice) {
-                Ok(response) => return Poll::Ready(Ok(response)),
-                Err(peeking) => *this.peeking = Some(peeking),
+            // Spelled out, for `ready!` and `?` would each move the response once more.
+            match this.call.poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(response)) => {
+                    if response.status().as_u16() < 400 && !this.settings.successes {
+                        return Poll::Ready(Ok(response.map(ResponseBody::untouched)));
+                    }
+                    match begin(response, this.settings, *this.choice) {
+                        Ok(response) => return Poll::Ready(Ok(response)),
+                        Err(peeking) => *this.peeking = Some(peeking),
+                    }
+                }
             }
         }
         poll_peeking(this.peeking, this.settings, *this.choice, cx).map(Ok)
