@@ -17,7 +17,7 @@ use pin_project_lite::pin_project;
 use super::{
     ResponseBody,
     layer::Settings,
-    look::{Stream, StreamErrors, Watch},
+    look::{Held, Stream, StreamErrors, Watch},
 };
 use crate::{
     ApiError,
@@ -29,17 +29,19 @@ pin_project! {
     /// The call, and the reading of its response where it failed.
     pub struct ResponseFuture<F, B: Body> {
         #[pin]
-        call: F,
-        peeking: Option<Peeking<B>>,
+        state: State<F, B>,
         settings: Arc<Settings>,
         choice: Choice,
     }
 }
 
-/// A response whose body is being read. Boxed with what it needs: the path of a success has none of it.
-struct Peeking<B: Body> {
-    parts: Parts,
-    peek: Pin<Box<Peek<B, Watch>>>,
+pin_project! {
+    #[project = StateProj]
+    enum State<F, B: Body> {
+        Calling { #[pin] call: F },
+        // Boxed with all it needs: the path of a success has none of it.
+        Peeking { peek: Option<Pin<Box<Peek<B, Held>>>> },
+    }
 }
 
 /// What a body is read for.
@@ -51,7 +53,7 @@ enum Sought {
 
 impl<F, B: Body> ResponseFuture<F, B> {
     pub(super) fn new(call: F, settings: Arc<Settings>, choice: Choice) -> Self {
-        Self { call, peeking: None, settings, choice }
+        Self { state: State::Calling { call }, settings, choice }
     }
 }
 
@@ -62,28 +64,41 @@ where
 {
     type Output = Result<Response<ResponseBody<B>>, E>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        if this.peeking.is_none() {
-            let response = ready!(this.call.poll(cx))?;
+        let mut this = self.project();
+        if let StateProj::Calling { call } = this.state.as_mut().project() {
+            let response = ready!(call.poll(cx))?;
             let failed = response.status().as_u16() >= 400;
             if !failed && !this.settings.successes {
                 return Poll::Ready(Ok(response.map(ResponseBody::untouched)));
             }
             match begin(response, this.settings, *this.choice) {
                 Ok(response) => return Poll::Ready(Ok(response)),
-                Err(peeking) => *this.peeking = Some(peeking),
+                Err(peek) => this.state.set(State::Peeking { peek: Some(peek) }),
             }
         }
-        if let Some(peeking) = this.peeking.as_mut() {
-            ready!(peeking.peek.as_mut().poll_peek(cx));
-        }
-        match this.peeking.take() {
-            Some(peeking) => Poll::Ready(Ok(finish(peeking, this.settings, *this.choice))),
-            // Only if it is polled after it was ready, which futures may answer as they like; this waits.
-            None => Poll::Pending,
+        match this.state.project() {
+            StateProj::Peeking { peek } => poll_peek(peek, this.settings, *this.choice, cx).map(Ok),
+            StateProj::Calling { .. } => Poll::Pending,
         }
     }
+}
+
+/// Apart from the rest, so that a success does not pay for its size.
+#[cold]
+#[inline(never)]
+fn poll_peek<B: Body>(
+    slot: &mut Option<Pin<Box<Peek<B, Held>>>>,
+    settings: &Settings,
+    choice: Choice,
+    cx: &mut Context<'_>,
+) -> Poll<Response<ResponseBody<B>>> {
+    if let Some(peek) = slot {
+        ready!(peek.as_mut().poll_peek(cx));
+    }
+    // It is gone only if this is polled after it was ready, which futures may answer as they like; this waits.
+    slot.take().and_then(|peek| finish(peek, settings, choice)).map_or(Poll::Pending, Poll::Ready)
 }
 
 /// The response, where nothing has to be read; else the reading of it.
@@ -93,7 +108,7 @@ fn begin<B: Body>(
     response: Response<B>,
     settings: &Arc<Settings>,
     choice: Choice,
-) -> Result<Response<ResponseBody<B>>, Peeking<B>> {
+) -> Result<Response<ResponseBody<B>>, Pin<Box<Peek<B, Held>>>> {
     let (mut parts, body) = response.into_parts();
     let untouched = |parts, body| Ok(Response::from_parts(parts, ResponseBody::untouched(body)));
     // Classified further in already, and its body given back by that layer.
@@ -119,17 +134,24 @@ fn begin<B: Body>(
             (Watch::Stream(Box::new(stream)), settings.stream)
         }
     };
-    Err(Peeking { parts, peek: Box::pin(Peek::new(body, watch, limits)) })
+    Err(Box::pin(Peek::new(body, Held { watch, head: Some(parts) }, limits)))
 }
 
-fn finish<B: Body>(mut peeking: Peeking<B>, settings: &Settings, choice: Choice) -> Response<ResponseBody<B>> {
+/// The response with what was read of it; `None` if it has been given already.
+fn finish<B: Body>(
+    mut peek: Pin<Box<Peek<B, Held>>>,
+    settings: &Settings,
+    choice: Choice,
+) -> Option<Response<ResponseBody<B>>> {
     let provider = settings.providers.get(choice);
-    let whole = peeking.peek.is_whole();
-    let failure = if let Watch::Stream(stream) = peeking.peek.as_mut().look() {
+    let whole = peek.is_whole();
+    let held = peek.as_mut().look();
+    let mut parts = held.head.take()?;
+    let failure = if let Watch::Stream(stream) = &mut held.watch {
         stream.hand_on().map(|error| error.with_body_in_memory(whole))
     } else {
-        peeking.peek.with_data(|data| {
-            let reply = reply(&peeking.parts, settings, data, whole);
+        peek.with_data(|data| {
+            let reply = reply(&parts, settings, data, whole);
             if reply.status.as_u16() >= 400 {
                 Some(judge(provider, reply))
             } else {
@@ -137,11 +159,10 @@ fn finish<B: Body>(mut peeking: Peeking<B>, settings: &Settings, choice: Choice)
             }
         })
     };
-    let Peeking { mut parts, peek } = peeking;
     if let Some(failure) = failure {
         parts.extensions.insert(failure);
     }
-    Response::from_parts(parts, ResponseBody::peeked(peek))
+    Some(Response::from_parts(parts, ResponseBody::peeked(peek)))
 }
 
 fn reply<'a>(parts: &'a Parts, settings: &'a Settings, body: &'a [u8], in_memory: bool) -> Reply<'a> {
@@ -176,6 +197,8 @@ fn compressed(headers: &HeaderMap) -> bool {
 
 impl<F, B: Body> fmt::Debug for ResponseFuture<F, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture").field("reading", &self.peeking.is_some()).finish_non_exhaustive()
+        f.debug_struct("ResponseFuture")
+            .field("reading", &matches!(self.state, State::Peeking { .. }))
+            .finish_non_exhaustive()
     }
 }

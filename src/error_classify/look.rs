@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, response::Parts};
 
 use super::{layer::Settings, sse::Events};
 use crate::{
@@ -77,6 +77,23 @@ impl Look for Watch {
             let mut events = std::mem::take(&mut stream.events);
             events.end(|name, data| stream.event(name, data));
         }
+    }
+}
+
+/// What stays with a body that is read: who sees its data, and the head of its response until that is handed on. Kept
+/// here and not in the future, whose size every call pays for.
+pub(super) struct Held {
+    pub(super) watch: Watch,
+    pub(super) head: Option<Parts>,
+}
+
+impl Look for Held {
+    fn data(&mut self, data: &[u8]) -> bool {
+        self.watch.data(data)
+    }
+
+    fn end(&mut self) {
+        self.watch.end();
     }
 }
 

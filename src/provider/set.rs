@@ -64,10 +64,12 @@ impl Providers {
     }
 
     /// Only a number, which a future holds more cheaply than the provider.
+    #[inline]
     pub(crate) fn choose<B>(&self, request: &Request<B>) -> Choice {
-        if self.hosts.is_empty() {
-            return Choice(0);
-        }
+        if self.hosts.is_empty() { Choice(0) } else { self.choose_by_host(request) }
+    }
+
+    fn choose_by_host<B>(&self, request: &Request<B>) -> Choice {
         let host = request.uri().host().or_else(|| {
             let host = request.headers().get(HOST)?.to_str().ok()?;
             Some(host.rsplit_once(':').map_or(host, |(host, _)| host))
