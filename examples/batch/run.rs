@@ -12,8 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
+use http::Request;
 use http_body_util::{BodyExt, Full};
 use tokio::{
     sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, mpsc, watch},
@@ -32,7 +31,7 @@ use tower_outbound::{
 use crate::{
     input::{Item, Source},
     output::{self, Answer, Failure, Ledger, Record, Seen},
-    wire::Out,
+    wire::{Caller, Out},
 };
 
 /// Request bodies in memory at once, in KiB.
@@ -120,12 +119,7 @@ pub(crate) struct Plan {
 type Job = (Item, OwnedSemaphorePermit);
 
 /// Runs the batch through the service. Returns the time from the first item to the last result.
-pub(crate) async fn run<S, RB>(plan: Plan, service: S, tally: Arc<Tally>, stop: Stop) -> Duration
-where
-    S: Service<Request<Full<Bytes>>, Response = Response<RB>, Error = BoxError> + Clone + Send + 'static,
-    S::Future: Send,
-    RB: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
+pub(crate) async fn run(plan: Plan, service: Caller, tally: Arc<Tally>, stop: Stop) -> Duration {
     let start = Instant::now();
     tally.ok.store(plan.ledger.ok, Relaxed);
     tally.failed.store(plan.ledger.failed, Relaxed);
@@ -260,19 +254,15 @@ fn writing(mut file: File, mut lines: mpsc::Receiver<Vec<u8>>, stop: &Stop) {
     }
 }
 
-struct Worker<S> {
-    service: S,
+struct Worker {
+    service: Caller,
     base: Arc<str>,
     write: mpsc::Sender<Vec<u8>>,
     tally: Arc<Tally>,
     stop: Stop,
 }
 
-impl<S, RB> Worker<S>
-where
-    S: Service<Request<Full<Bytes>>, Response = Response<RB>, Error = BoxError> + Clone,
-    RB: Body<Data = Bytes, Error: Into<BoxError>>,
-{
+impl Worker {
     async fn work(mut self, jobs: Arc<AsyncMutex<mpsc::Receiver<Job>>>) {
         loop {
             let next = async { jobs.lock().await.recv().await };
@@ -345,7 +335,7 @@ where
         let service = &mut self.service;
         let call = async move {
             let (head, body) = service.ready().await?.call(request).await?.into_parts();
-            Ok((head, body.collect().await.map_err(Into::into)?.to_bytes()))
+            Ok((head, body.collect().await?.to_bytes()))
         };
         tokio::pin!(call);
         tokio::select! {
