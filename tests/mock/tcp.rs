@@ -110,7 +110,7 @@ async fn many_connections_with_every_fault_at_once() {
     let api = MockApi::builder()
         .seed(3)
         .faults(Faults::each(0.1))
-        .limits(Limits::none().requests(Limit::per_second(300)))
+        .limits(Limits::none().requests(Limit::per(300, std::time::Duration::from_secs(3600))))
         .build();
     let server = api.serve().await.unwrap();
     let client = client();
