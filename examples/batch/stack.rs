@@ -8,10 +8,10 @@ use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use tower::{BoxError, ServiceBuilder, service_fn};
 use tower_outbound::{
-    backoff_retry::{BackoffRetryLayer, Budget, Repeat, Standard},
-    key_check::{ApiKey, KeyCheckLayer, Origin},
+    ApiKey, BackoffRetryLayer, ErrorClassifyLayer, KeyCheckLayer, Origin, Providers, QuotaMeterLayer,
+    backoff_retry::{Budget, Repeat, Standard},
     nz,
-    quota_meter::QuotaMeterLayer,
+    provider::OpenAi,
 };
 
 use crate::wire::{Answer, Caller, Wire};
@@ -27,12 +27,15 @@ pub(crate) fn stack(wire: Wire, key: ApiKey, origin: Origin, meter: &QuotaMeterL
         .policy(Standard::new().max_attempts(nz!(6)))
         .repeat(Repeat::All)
         .budget(Budget::unlimited());
+    // Whatever is at another host, copies OpenAI.
+    let apis = Providers::by_host().otherwise(OpenAi);
     ServiceBuilder::new()
         .boxed_clone()
         .map_response(boxed)
         .layer(retry)
         .layer(KeyCheckLayer::new(key, origin))
         .layer(meter)
+        .layer(ErrorClassifyLayer::new(apis).failures_in_successes(true))
         .timeout(TIMEOUT)
         .service(service_fn(move |request: Request<Full<Bytes>>| wire.clone().send(request)))
 }
