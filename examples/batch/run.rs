@@ -39,6 +39,8 @@ pub(crate) struct Tally {
     pub(crate) failed: AtomicU64,
     /// Items whose result was there already.
     pub(crate) skipped: AtomicU64,
+    /// Responses in this run, of whatever status.
+    responses: AtomicU64,
     /// Tokens of the items answered in this run.
     pub(crate) tokens: AtomicU64,
     kinds: Mutex<BTreeMap<String, u64>>,
@@ -290,6 +292,9 @@ impl Worker {
         }
 
         let Some(result) = self.send(request, &out).await else { return false };
+        if result.is_ok() {
+            self.tally.responses.fetch_add(1, Relaxed);
+        }
         let failure = failure(&result);
         if let Some(why) = failure.as_ref().and_then(|failure| hopeless(&result, failure)) {
             self.stop.stop(Why::Hopeless(why));
@@ -301,6 +306,13 @@ impl Worker {
                     self.tally.tokens.fetch_add(item.tokens.unwrap_or(0), Relaxed);
                 }
                 self.answered(item, &response, failure).await
+            }
+            (Err(error), Some(failure))
+                if !failure.may_have_reached_server() && self.tally.responses.load(Relaxed) == 0 =>
+            {
+                // A wrong address, most likely: no item's fault.
+                self.stop.stop(Why::Hopeless(format!("the API cannot be reached: {}", with_causes(&*error))));
+                false
             }
             (Err(error), failure) => {
                 let kind = match find_cause::<Refusal>(&*error) {
@@ -392,9 +404,9 @@ fn hopeless(result: &Result<Response<Bytes>, BoxError>, failure: &ApiError) -> O
         Ok(response) => is_ended
             .then(|| format!("the API answered {}: {}", response.status(), failure.message().unwrap_or("no word why"))),
         Err(error) => {
-            let of_item = matches!(find_cause::<Refusal>(&**error), Some(Refusal::TooLarge { .. }));
-            let refused = find_cause::<Refused>(&**error).is_some();
-            (is_ended || refused && !of_item).then(|| with_causes(&**error))
+            let is_of_item = matches!(find_cause::<Refusal>(&**error), Some(Refusal::TooLarge { .. }));
+            let is_refused = find_cause::<Refused>(&**error).is_some();
+            (is_ended || is_refused && !is_of_item).then(|| with_causes(&**error))
         }
     }
 }
