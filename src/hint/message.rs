@@ -20,14 +20,21 @@ const PHRASES: [&str; 8] = [
 
 /// The wait that the first such phrase in the text gives.
 pub(crate) fn in_message(text: &str) -> Option<Duration> {
-    // All of them end in "in" or "after", with a blank and a digit behind.
-    text.as_bytes().windows(3).enumerate().find_map(|(at, window)| match window {
-        [b'n' | b'N' | b'r' | b'R', b' ', digit] if digit.is_ascii_digit() => {
-            let (before, after) = (text.get(..=at)?, text.get(at + 2..)?);
-            PHRASES.iter().any(|phrase| ends_with(before, phrase)).then(|| prose(after))?
+    // All of them end in "in" or "after", with a blank and a digit behind; digits are rare.
+    let bytes = text.as_bytes();
+    let mut from = 0;
+    while let Some(next) = bytes.get(from..)?.iter().position(u8::is_ascii_digit) {
+        let digit = from + next;
+        from = digit + 1;
+        let Some(before) = digit.checked_sub(1) else { continue };
+        if let [.., b'n' | b'N' | b'r' | b'R', b' '] = bytes.get(..digit)? {
+            let phrase = PHRASES.iter().any(|phrase| ends_with(text.get(..before).unwrap_or_default(), phrase));
+            if let Some(wait) = phrase.then(|| prose(text.get(digit..)?)).flatten() {
+                return Some(wait);
+            }
         }
-        _ => None,
-    })
+    }
+    None
 }
 
 fn ends_with(text: &str, end: &str) -> bool {
