@@ -4,7 +4,7 @@
 //! server down. A budget allows the first and ends the second.
 
 use std::sync::{
-    Mutex, PoisonError,
+    Mutex, OnceLock, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -60,7 +60,7 @@ impl Budget {
     #[must_use]
     pub fn share_of_traffic(share: f64) -> Self {
         let share = if share.is_finite() { share.max(0.0) } else { 0.0 };
-        Self(Kind::Share(Share { share, floor: 10.0, new_calls: AtomicU64::new(0), balance: Mutex::new(None) }))
+        Self(Kind::Share(Share::new(share, 10.0)))
     }
 
     /// For [`share_of_traffic`](Self::share_of_traffic): so many retries a second are allowed however few calls there
@@ -74,8 +74,9 @@ impl Budget {
     }
 
     /// A call begins.
-    pub(super) fn call(&self) {
+    pub(super) fn call(&self, now: Instant) {
         if let Kind::Share(share) = &self.0 {
+            share.since.get_or_init(|| now);
             share.new_calls.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -132,6 +133,8 @@ impl Tokens {
 struct Share {
     share: f64,
     floor: f64,
+    /// When the first call began.
+    since: OnceLock<Instant>,
     /// Calls since the balance was last reckoned.
     new_calls: AtomicU64,
     balance: Mutex<Option<Balance>>,
@@ -148,23 +151,26 @@ struct Balance {
 }
 
 impl Share {
+    fn new(share: f64, floor: f64) -> Self {
+        Self { share, floor, since: OnceLock::new(), new_calls: AtomicU64::new(0), balance: Mutex::new(None) }
+    }
+
     fn take(&self, now: Instant) -> bool {
         let mut slot = self.balance.lock().unwrap_or_else(PoisonError::into_inner);
         let calls = self.new_calls.swap(0, Ordering::Relaxed) as f64;
         let most = self.floor * WINDOW;
-        let mut balance = match *slot {
-            None => Balance { traffic: self.share * calls, floor: most, at: now },
-            Some(last) => {
-                // Calls came evenly since; what they brought fades over the window, all in one step however long ago.
-                let elapsed = now.saturating_duration_since(last.at).as_secs_f64();
-                let fade = (-elapsed / WINDOW).exp();
-                let kept = if elapsed > 0.0 { WINDOW / elapsed * (1.0 - fade) } else { 1.0 };
-                Balance {
-                    traffic: last.traffic * fade + self.share * calls * kept,
-                    floor: (last.floor + self.floor * elapsed).min(most),
-                    at: now,
-                }
-            }
+        let last = slot.unwrap_or_else(|| {
+            let at = *self.since.get_or_init(|| now);
+            Balance { traffic: 0.0, floor: most, at }
+        });
+        // Calls came evenly since; what they brought fades over the window, all in one step however long ago.
+        let elapsed = now.saturating_duration_since(last.at).as_secs_f64();
+        let fade = (-elapsed / WINDOW).exp();
+        let kept = if elapsed > 0.0 { WINDOW / elapsed * (1.0 - fade) } else { 1.0 };
+        let mut balance = Balance {
+            traffic: last.traffic * fade + self.share * calls * kept,
+            floor: (last.floor + self.floor * elapsed).min(most),
+            at: now,
         };
         // A hair of tolerance: ten tenths are one retry.
         let is_allowed = balance.traffic.max(balance.floor) >= 1.0 - 1e-9;
@@ -188,7 +194,7 @@ mod tests {
         let mut sent = 0u32;
         for call in 0..per_second * seconds {
             let now = start + Duration::from_secs_f64(f64::from(call) / f64::from(per_second));
-            budget.call();
+            budget.call(now);
             sent += 1;
             for _ in 0..4 {
                 if budget.withdraw(ErrorKind::Server, now).is_some() {
@@ -221,7 +227,7 @@ mod tests {
         let now = Instant::now();
         let allowed = (0..10)
             .filter(|_| {
-                budget.call();
+                budget.call(now);
                 budget.withdraw(ErrorKind::Server, now).is_some()
             })
             .count();
@@ -232,9 +238,20 @@ mod tests {
     fn months_later_it_answers_at_once_and_forgot_the_traffic() {
         let budget = Budget::share_of_traffic(0.5).floor(0.0);
         let now = Instant::now();
-        (0..100).for_each(|_| budget.call());
+        (0..100).for_each(|_| budget.call(now));
         assert!(budget.withdraw(ErrorKind::Server, now).is_some());
         assert!(budget.withdraw(ErrorKind::Server, now + Duration::from_secs(90 * 86_400)).is_none());
+    }
+
+    #[test]
+    fn months_of_success_are_no_credit_for_an_outage() {
+        let budget = Budget::share_of_traffic(0.1).floor(0.0);
+        let start = Instant::now();
+        // 10 a second for a day, and not one failure: what counts are the last ten seconds.
+        (0..864_000).for_each(|call| budget.call(start + Duration::from_millis(call * 100)));
+        let now = start + Duration::from_secs(86_400);
+        let allowed = (0..1000).filter(|_| budget.withdraw(ErrorKind::Server, now).is_some()).count();
+        assert_eq!(allowed, 10);
     }
 
     #[test]

@@ -41,6 +41,7 @@ impl BackoffRetryLayer {
             marks: true,
             on_retry: None,
             rng: Mutex::new(rand::make_rng()),
+            held_jitter: None,
         })
     }
 
@@ -160,6 +161,19 @@ impl BackoffRetryLayer {
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
         self.change(|settings| settings.rng = Mutex::new(SmallRng::seed_from_u64(seed)))
+    }
+
+    /// Holds the random number of every wait at this one, in 0..=1, for tests that expect exact waits: at 1,
+    /// [`Jitter::Full`] waits longest.
+    #[must_use]
+    pub fn hold_jitter(self, random: f64) -> Self {
+        self.change(|settings| settings.held_jitter = Some(random))
+    }
+
+    /// Retry tokens left, of a [`Budget::retry_tokens`]; `None` where the budget is not counted in them.
+    #[must_use]
+    pub fn tokens_left(&self) -> Option<u64> {
+        self.settings.budget.tokens_left()
     }
 }
 

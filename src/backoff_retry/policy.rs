@@ -26,8 +26,6 @@ pub struct Attempt<'a> {
     pub error: &'a ApiError,
     /// What was waited before this attempt.
     pub last_wait: Duration,
-    /// The longest wait that the layer's limits leave: a longer one ends the call.
-    pub longest_wait: Duration,
     /// A fresh random number in 0..1, so that a policy is a plain function, and repeatable.
     pub random: f64,
     /// How the attempt ended.
@@ -190,7 +188,6 @@ impl Policy for Standard {
             return Decision::Retry(self.backoff.wait(attempt.number, attempt.last_wait, attempt.random));
         }
         // The server's word replaces the backoff; jitter only adds to it.
-        let spread = hint.saturating_add(scale(hint, self.hint_spread * attempt.random));
-        Decision::Retry(spread.min(attempt.longest_wait.max(hint)))
+        Decision::Retry(hint.saturating_add(scale(hint, self.hint_spread * attempt.random)))
     }
 }

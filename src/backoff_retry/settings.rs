@@ -48,6 +48,7 @@ pub(super) struct Settings {
     pub(super) marks: bool,
     pub(super) on_retry: Option<OnRetry>,
     pub(super) rng: Mutex<SmallRng>,
+    pub(super) held_jitter: Option<f64>,
 }
 
 /// One failed attempt, with all that the decision needs.
@@ -63,6 +64,22 @@ pub(super) struct Failed<'a> {
     pub(super) now: Instant,
 }
 
+impl<'a> Failed<'a> {
+    /// As a policy sees it, with this random number.
+    pub(super) fn attempt(&self, random: f64) -> Attempt<'a> {
+        Attempt {
+            number: self.number,
+            elapsed: self.now.saturating_duration_since(self.start),
+            kind: self.error.kind(),
+            hint: self.error.retry(),
+            error: self.error,
+            last_wait: self.last_wait,
+            random,
+            outcome: self.outcome,
+        }
+    }
+}
+
 impl Settings {
     /// Another attempt after this wait, for which so much was taken from the budget; or why not.
     pub(super) fn decide(&self, failed: &Failed<'_>) -> Result<(Duration, u64), StopReason> {
@@ -74,25 +91,17 @@ impl Settings {
         if error.may_have_been_processed() && !self.may_repeat(request) {
             return Err(StopReason::NotIdempotent);
         }
-        let left = failed.deadline.map(|deadline| deadline.saturating_duration_since(failed.now));
-        let attempt = Attempt {
-            number: failed.number,
-            elapsed: failed.now.saturating_duration_since(failed.start),
-            kind: error.kind(),
-            hint: error.retry(),
-            error,
-            last_wait: failed.last_wait,
-            longest_wait: left.map_or(self.max_wait, |left| left.min(self.max_wait)),
-            random: self.rng().random(),
-            outcome: failed.outcome,
-        };
+        let attempt = failed.attempt(self.held_jitter.unwrap_or_else(|| self.rng().random()));
         let wait = match self.policy.decide(&attempt) {
             Decision::Retry(wait) => wait,
             Decision::Stop(reason) => return Err(reason),
         };
-        // Whatever the policy: the server's own time is a floor.
         let wait = match error.retry() {
-            RetryHint::After(hint) => wait.max(hint),
+            // Whatever the policy: the server's own time is a floor. What jitter adds to it may not end the call.
+            RetryHint::After(hint) => {
+                let left = failed.deadline.map(|deadline| deadline.saturating_duration_since(failed.now));
+                wait.min(left.unwrap_or(Duration::MAX)).min(self.max_wait).max(hint)
+            }
             _ => wait,
         };
         self.fits(wait, failed.now, failed.deadline)?;
@@ -151,15 +160,6 @@ impl fmt::Debug for Settings {
             .field("max_wait", &self.max_wait)
             .field("max_resends", &self.max_resends)
             .finish_non_exhaustive()
-    }
-}
-
-/// What a failed response means; `None` for a good one.
-pub(super) fn failure<RB>(response: &Response<RB>) -> Option<ApiError> {
-    match response.extensions().get::<ApiError>() {
-        Some(error) => Some(error.clone()),
-        None if response.status().as_u16() >= 400 => Some(ApiError::from_head(response.status(), response.headers())),
-        None => None,
     }
 }
 

@@ -8,9 +8,9 @@ use tower::{BoxError, retry::Policy};
 
 use super::{
     BackoffRetryLayer,
-    settings::{Failed, Settings, failure, outcome},
+    settings::{Failed, Settings, outcome},
 };
-use crate::{ApiError, body::Resend};
+use crate::{body::Resend, failure};
 
 /// The decisions of a [`BackoffRetryLayer`] as a [`tower::retry::Policy`], for stacks that have a `RetryLayer` already.
 ///
@@ -48,11 +48,7 @@ impl<B: Resend, RB> Policy<Request<B>, Response<RB>, BoxError> for TowerPolicy {
 
     fn retry(&mut self, request: &mut Request<B>, result: &mut Result<Response<RB>, BoxError>) -> Option<Self::Future> {
         self.attempts += 1;
-        let error = match result {
-            Ok(response) => failure(response),
-            Err(error) => Some(ApiError::from_error(&**error)),
-        };
-        let Some(error) = error else {
+        let Some(error) = failure(result) else {
             self.settings.budget.succeeded(self.withdrawn);
             return None;
         };
@@ -77,8 +73,9 @@ impl<B: Resend, RB> Policy<Request<B>, Response<RB>, BoxError> for TowerPolicy {
     fn clone_request(&mut self, request: &Request<B>) -> Option<Request<B>> {
         // The service's own policy sees the first sending of every call; each call then goes on with a clone of it.
         if self.attempts == 0 {
-            self.start = Some(Instant::now());
-            self.settings.budget.call();
+            let now = Instant::now();
+            self.start = Some(now);
+            self.settings.budget.call(now);
         }
         super::trip::copy(request)
     }
