@@ -118,7 +118,7 @@ async fn the_lease_goes_into_the_call() {
         assert!(!call.is_retried(), "nobody retries it");
         std::future::ready(Ok::<_, tower::BoxError>(http::Response::new(String::new())))
     });
-    layer().layer(seen.clone()).oneshot(crate::common::with(get(), call)).await.unwrap();
+    layer().layer(seen).oneshot(crate::common::with(get(), call)).await.unwrap();
     layer().layer(seen).oneshot(get()).await.unwrap();
 }
 
