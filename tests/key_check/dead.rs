@@ -60,7 +60,7 @@ async fn a_classified_refusal_counts_whatever_its_status() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_but_a_refusal_of_the_key_makes_it_refuse() {
-    let harmless = [400, 403, 404, 407, 408, 409, 413, 422, 429, 500, 502, 503, 529];
+    let harmless = [400, 403, 404, 407, 408, 409, 413, 422, 429, 500, 502, 503, 511, 529];
     let steps = harmless.into_iter().map(status).chain([crate::common::again(0), tower_outbound::mock::dropped()]);
     let layer = layer();
     for step in steps {
