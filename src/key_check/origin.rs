@@ -45,6 +45,10 @@ impl Origin {
         if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
             return Err(OriginError::UserInfo);
         }
+        // `http` takes any digits for a port, and then reports none.
+        if uri.port_u16().is_none() && uri.authority().is_some_and(|authority| ends_in_port(authority.as_str())) {
+            return Err(OriginError::NotAUrl);
+        }
         let port = uri.port_u16().unwrap_or(default_port(is_https));
         let host = host.to_ascii_lowercase();
         let authority = if port == default_port(is_https) { host.clone() } else { format!("{host}:{port}") };
@@ -74,6 +78,11 @@ impl Origin {
         let bare = self.host.trim_start_matches('[').trim_end_matches(']');
         &*self.host == "localhost" || bare.parse().is_ok_and(|address: IpAddr| address.is_loopback())
     }
+}
+
+/// Whether there is something after a colon that is no part of an address in brackets.
+fn ends_in_port(authority: &str) -> bool {
+    authority.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty() && !port.ends_with(']'))
 }
 
 fn default_port(is_https: bool) -> u16 {

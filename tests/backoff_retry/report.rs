@@ -1,7 +1,7 @@
 //! What it says of its work, in the response and in the error.
 
 use tower_outbound::{
-    ErrorKind, RetryHint,
+    ApiError, ErrorKind, RetryHint,
     backoff_retry::{RetryError, RetryReport, StopReason},
     find_cause,
     mock::{MockError, MockErrorKind, Script, dropped, ok},
@@ -48,6 +48,23 @@ async fn an_error_holds_the_report_its_meaning_and_its_source() {
         error.to_string(),
         "no response after 3 attempts, 2.0s waited (all attempts are used): the connection was reset"
     );
+}
+
+/// As the docs of `RetryError` promise.
+#[tokio::test(start_paused = true)]
+async fn the_meaning_is_found_among_the_causes() {
+    let script = Script::new().otherwise(dropped());
+    let error = send(&every_second(), &script, get()).await.unwrap_err();
+    assert_eq!(find_cause::<ApiError>(&*error).expect("an ApiError").kind(), ErrorKind::Unavailable);
+}
+
+/// Of a service that closed after a 503, not that it closed but what the call failed of.
+#[tokio::test(start_paused = true)]
+async fn the_meaning_is_that_of_the_last_answer() {
+    let script = Script::new().closed_after(1).then(overloaded());
+    let error = send(&every_second(), &script, get()).await.unwrap_err();
+    assert_eq!(ApiError::from_error(&*error).kind(), ErrorKind::Overloaded);
+    assert_eq!(find_cause::<MockError>(&*error).expect("the readiness error").kind(), MockErrorKind::Closed);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,5 @@
 //! What the tests of all parts share.
-#![allow(dead_code, reason = "each part uses its own share of it")]
+#![allow(dead_code, unused_imports, reason = "each part uses its own share of it")]
 
 mod counted;
 mod told;
