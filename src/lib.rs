@@ -5,18 +5,30 @@ pub mod backoff_retry;
 pub mod body;
 mod call;
 pub mod error;
+#[cfg(feature = "error-classify")]
+pub mod error_classify;
 mod hint;
 #[cfg(feature = "key-check")]
 pub mod key_check;
 pub mod limits;
-
 #[cfg(feature = "mock")]
 pub mod mock;
+pub mod provider;
 #[cfg(feature = "quota-meter")]
 pub mod quota_meter;
+mod wall_clock;
 
+#[cfg(feature = "backoff-retry")]
+pub use backoff_retry::{BackoffRetry, BackoffRetryLayer};
 pub use call::{Again, Call, Gate, Lease, Refused};
-pub use error::{ApiError, ErrorKind, RetryHint, find_cause};
+pub use error::{ApiError, ErrorKind, RetryHint, failure, find_cause};
+#[cfg(feature = "error-classify")]
+pub use error_classify::{ErrorClassify, ErrorClassifyLayer};
+#[cfg(feature = "key-check")]
+pub use key_check::{ApiKey, KeyCheck, KeyCheckLayer, Origin};
+pub use provider::{Provider, Providers};
+#[cfg(feature = "quota-meter")]
+pub use quota_meter::{QuotaMeter, QuotaMeterLayer, TokenCost};
 
 /// A [`NonZero`](std::num::NonZero) from a constant: `nz!(500)`. Zero does not compile.
 #[macro_export]

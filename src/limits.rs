@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
+use crate::{hint, wall_clock::WallClock};
+
 /// One limit as one answer reports it. What the server did not say, or said senselessly, is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Limit {
@@ -60,7 +62,8 @@ fn read(headers: &HeaderMap, remaining: &str, limit: &str, reset: &str) -> Optio
     let found = Limit {
         limit: text(limit).and_then(amount).filter(|limit| *limit > 0.0),
         remaining: remaining.to_str().ok().and_then(amount),
-        reset: text(reset).and_then(duration),
+        reset: text(reset)
+            .and_then(|reset| hint::when(reset, || hint::server_now(headers, || WallClock::default().now()))),
     };
     found.is_known().then_some(found)
 }
@@ -70,30 +73,4 @@ fn amount(text: &str) -> Option<f64> {
     let text = text.trim();
     let number = text.parse::<u64>().ok().or_else(|| text.replace(',', "").parse().ok())?;
     Some(number as f64)
-}
-
-/// A Go duration (`6m0s`, `7.66s`, `120ms`) or bare seconds.
-fn duration(text: &str) -> Option<Duration> {
-    let text = text.trim();
-    if let Ok(seconds) = text.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).ok();
-    }
-    let mut rest = text;
-    let mut total = 0.0;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, unit) = rest.split_at(digits);
-        let letters = unit.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(unit.len());
-        let (unit, next) = unit.split_at(letters);
-        let scale = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            _ => return None,
-        };
-        total += number.parse::<f64>().ok()? * scale;
-        rest = next;
-    }
-    Duration::try_from_secs_f64(total).ok()
 }

@@ -8,9 +8,9 @@ use tower::BoxError;
 
 use super::{
     BackoffRetryLayer, Decision, StopReason,
-    settings::{Failed, failure, outcome},
+    settings::{Failed, outcome},
 };
-use crate::{ApiError, Call};
+use crate::{Call, failure};
 
 /// One call, attempt by attempt.
 #[derive(Clone, Debug)]
@@ -93,10 +93,7 @@ impl Course {
         now: Instant,
     ) -> Option<Decision> {
         self.attempts = self.attempts.saturating_add(1);
-        let error = match result {
-            Ok(response) => failure(response)?,
-            Err(error) => ApiError::from_error(&**error),
-        };
+        let error = failure(result)?;
         let decision = decide(&Failed {
             number: self.attempts,
             start: self.start,

@@ -160,15 +160,6 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// What a failed response means; `None` for a good one.
-pub(super) fn failure<RB>(response: &Response<RB>) -> Option<ApiError> {
-    match response.extensions().get::<ApiError>() {
-        Some(error) => Some(error.clone()),
-        None if response.status().as_u16() >= 400 => Some(ApiError::from_head(response.status(), response.headers())),
-        None => None,
-    }
-}
-
 pub(super) fn outcome<RB>(result: &Result<Response<RB>, BoxError>) -> Outcome<'_> {
     match result {
         Ok(response) => Outcome::Response { status: response.status(), headers: response.headers() },

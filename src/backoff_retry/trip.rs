@@ -9,9 +9,9 @@ use tower::BoxError;
 use super::{
     RetryError, RetryReport, StopReason,
     service::Shared,
-    settings::{Failed, IDEMPOTENCY_KEY, failure, outcome},
+    settings::{Failed, IDEMPOTENCY_KEY, outcome},
 };
-use crate::{Again, ApiError, Call, Refused, body::Resend, find_cause};
+use crate::{Again, ApiError, Call, Refused, body::Resend, failure, find_cause};
 
 /// A call on its way.
 pub(super) struct Trip<S, B, RB> {
@@ -96,12 +96,10 @@ impl<S, B: Resend, RB> Trip<S, B, RB> {
 
     /// What follows this outcome.
     pub(super) fn judge(&mut self, result: Result<Response<RB>, BoxError>) -> Next<B, RB> {
-        let (again, error) = match &result {
-            Ok(response) => match failure(response) {
-                Some(error) => (response.extensions().get::<Again>().copied(), error),
-                None => return Next::Done(self.succeed(result)),
-            },
-            Err(error) => (find_cause::<Again>(&**error).copied(), ApiError::from_error(&**error)),
+        let Some(error) = failure(&result) else { return Next::Done(self.succeed(result)) };
+        let again = match &result {
+            Ok(response) => response.extensions().get::<Again>().copied(),
+            Err(error) => find_cause::<Again>(&**error).copied(),
         };
         let result = match result {
             Err(refusal) if find_cause::<Refused>(&*refusal).is_some() => return Next::Done(self.refuse(refusal)),

@@ -1,7 +1,9 @@
-//! Bodies: which can go again, and how the rest of one is let go.
+//! Bodies: which can go again, how they are read and given on whole, how the rest of one is let go.
 
 #[cfg(feature = "backoff-retry")]
 pub(crate) mod drain;
+#[cfg(feature = "error-classify")]
+pub(crate) mod peek;
 mod remake;
 mod replay;
 mod resend;

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{Response, StatusCode};
+use http::Response;
 use pin_project_lite::pin_project;
 use tower::BoxError;
 
@@ -70,16 +70,10 @@ where
 fn learn<RB>(loan: &mut Loan, result: Result<Response<RB>, BoxError>) -> Result<Response<RB>, BoxError> {
     match result {
         Ok(response) => {
-            let error = response.extensions().get::<ApiError>();
-            let is_rejected = match error {
-                Some(error) => error.kind() == ErrorKind::Authentication,
-                None => response.status() == StatusCode::UNAUTHORIZED,
-            };
-            if is_rejected {
-                let error = error.cloned();
-                loan.rejected(error.unwrap_or_else(|| ApiError::from_head(response.status(), response.headers())));
-            } else if !response.status().is_server_error() {
-                loan.accepted();
+            match ApiError::of(&response) {
+                Some(error) if error.kind() == ErrorKind::Authentication => loan.rejected(error),
+                _ if response.status().is_server_error() => {}
+                _ => loan.accepted(),
             }
             Ok(response)
         }

@@ -11,6 +11,12 @@ const RAISE: f64 = 0.05;
 const USUAL_PERIODS: [f64; 4] = [1.0, 60.0, 3600.0, 86400.0];
 /// Below this use, rounding in `reset` hides the refill rate.
 const TELLING_USE: f64 = 0.02;
+/// Weight of a new observation of what others take.
+const OTHERS_WEIGHT: f64 = 0.3;
+/// Less than this share of the refill is taken for noise.
+const OTHERS_NOISE: f64 = 0.03;
+/// Seconds of the others' use that are left alone.
+const HOLD_BACK: f64 = 1.5;
 /// Most APIs count by the minute; held until an answer says otherwise.
 const ASSUMED_PERIOD: f64 = 60.0;
 
@@ -30,15 +36,66 @@ struct Known {
     level: f64,
     /// When `level` was right.
     at: Instant,
+    others: Others,
 }
 
 impl Known {
-    fn refill(&self) -> f64 {
+    /// What comes back in a second, to all who share the quota.
+    fn whole_refill(&self) -> f64 {
         self.limit / self.period
+    }
+
+    /// What comes back in a second to this process.
+    fn refill(&self) -> f64 {
+        self.whole_refill() - self.others.share(self.whole_refill())
+    }
+
+    /// What is left alone, because others may have taken it since the server last said.
+    fn held_back(&self) -> f64 {
+        let share = self.others.share(self.whole_refill());
+        if share > 0.0 { (share * HOLD_BACK).max(1.0) } else { 0.0 }
     }
 
     fn level_at(&self, now: Instant) -> f64 {
         (self.level + self.refill() * seconds(self.at, now)).min(self.limit)
+    }
+}
+
+/// What other processes take from the same quota, a second: what is missing from the server's count when this
+/// process's own calls are taken off.
+#[derive(Clone, Copy, Debug, Default)]
+struct Others {
+    last: Option<Sample>,
+    rate: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    seen: Instant,
+    remaining: f64,
+    mark: f64,
+}
+
+impl Others {
+    fn observe(&mut self, sample: Sample, limit: f64, refill: f64) {
+        let Some(last) = self.last else {
+            self.last = Some(sample);
+            return;
+        };
+        let elapsed = seconds(last.seen, sample.seen);
+        if elapsed < (8.0 / refill).max(1.0) {
+            return;
+        }
+        self.last = Some(sample);
+        // A full bucket loses its refill: nothing can be read from it.
+        if last.remaining.max(sample.remaining) < limit * 0.98 {
+            let taken = refill * elapsed - (sample.mark - last.mark) - (sample.remaining - last.remaining);
+            self.rate += OTHERS_WEIGHT * (taken / elapsed - self.rate);
+        }
+    }
+
+    fn share(&self, refill: f64) -> f64 {
+        if self.rate < refill * OTHERS_NOISE { 0.0 } else { self.rate.min(refill * 0.95) }
     }
 }
 
@@ -82,7 +139,8 @@ impl Bucket {
     /// How long until `amount` is free; zero where no limit is known.
     pub(super) fn wait_for(&self, amount: f64, now: Instant) -> Duration {
         let Some(known) = self.known else { return Duration::ZERO };
-        let missing = amount - known.level_at(now);
+        let needed = (amount + known.held_back()).min(known.limit.max(amount));
+        let missing = needed - known.level_at(now);
         if missing <= 0.0 {
             return Duration::ZERO;
         }
@@ -130,6 +188,7 @@ impl Bucket {
             known.at = now;
             known.period = period;
         }
+        known.others.observe(Sample { seen, remaining, mark }, known.limit, known.whole_refill());
         let estimate = (remaining + known.refill() * seconds(seen, now) - (self.reserved - mark)).min(known.limit);
         let level = known.level_at(now);
         known.level =
@@ -141,7 +200,7 @@ impl Bucket {
         match &mut self.known {
             None => {
                 let level = f64::INFINITY;
-                self.known = Some(Known { limit, period: ASSUMED_PERIOD, level, at: now });
+                self.known = Some(Known { limit, period: ASSUMED_PERIOD, level, at: now, others: Others::default() });
             }
             Some(known) if known.limit != limit => {
                 known.level = known.level_at(now).min(limit);

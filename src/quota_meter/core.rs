@@ -10,10 +10,14 @@ use super::{
     Settings,
     bucket::Bucket,
     cost::Cost,
+    pace::Pace,
     queue::{Place, Queue},
     refusal::Refusal,
 };
-use crate::{ApiError, limits::Limits};
+use crate::{
+    ApiError,
+    limits::{Limit, Limits},
+};
 
 /// Calls in flight before anything is known of the limits.
 const FIRST_WINDOW: u32 = 4;
@@ -25,6 +29,8 @@ const TOKEN_MARGIN: f64 = 1.1;
 const GRANT_TIME: Duration = Duration::from_secs(1);
 /// How soon a waiter looks again when no event it could wait for has a known time.
 const WATCH: Duration = Duration::from_secs(1);
+/// Where a rate that the headers do not show is looked for first, as a share of the one they do.
+const HIDDEN_START: f64 = 0.98;
 /// The longest a gate stays closed without a longer hint from the server.
 const LONGEST_GATE: Duration = Duration::from_secs(60);
 /// The gate of a server that names neither time nor limits.
@@ -143,6 +149,8 @@ pub(super) struct Core {
     settings: Settings,
     requests: Bucket,
     tokens: Bucket,
+    /// Once a 429 came that no announced limit explains.
+    pace: Option<Pace>,
     gate: Gate,
     spent: Option<Spent>,
     window: u32,
@@ -164,6 +172,7 @@ impl Core {
             settings,
             requests: Bucket::new(),
             tokens: Bucket::new(),
+            pace: None,
             gate: Gate { opens: None, epoch: 0, streak: 0, probing: false, probe_in_flight: false },
             spent: None,
             window: FIRST_WINDOW,
@@ -320,8 +329,8 @@ impl Core {
         match outcome {
             Outcome::Success(limits) => {
                 self.counts.succeeded += 1;
-                self.window = self.window.saturating_add(1);
                 if flight.epoch == self.gate.epoch {
+                    self.window = self.window.saturating_add(1);
                     self.gate.streak = 0;
                     self.gate.probing = false;
                 }
@@ -413,7 +422,8 @@ impl Core {
     fn level_wait(&self, now: Instant, cost: Cost) -> Duration {
         let tokens =
             if cost.tokens > 0.0 { self.tokens.wait_for(self.with_margin(cost.tokens), now) } else { Duration::ZERO };
-        self.requests.wait_for(cost.requests, now).max(tokens)
+        let pace = self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.wait_for(now, cost.requests));
+        self.requests.wait_for(cost.requests, now).max(tokens).max(pace)
     }
 
     fn with_margin(&self, tokens: f64) -> f64 {
@@ -429,6 +439,9 @@ impl Core {
     fn launch(&mut self, now: Instant, cost: Cost) -> FlightId {
         self.requests.reserve(cost.requests, now);
         self.tokens.reserve(cost.tokens, now);
+        if let Some(pace) = &mut self.pace {
+            pace.reserve(now, cost.requests);
+        }
         let probe = self.gate.probing || self.spent.is_some();
         self.gate.probe_in_flight = self.gate.probing;
         if let Some(spent) = &mut self.spent {
@@ -443,6 +456,9 @@ impl Core {
             self.end_probe(&flight);
             self.requests.refund(flight.cost.requests);
             self.tokens.refund(flight.cost.tokens);
+            if let Some(pace) = &mut self.pace {
+                pace.refund(flight.cost.requests);
+            }
         }
     }
 
@@ -486,6 +502,9 @@ impl Core {
     /// A 429: closes the gate, unless an earlier one of the same epoch did. Answers when it opens.
     fn close(&mut self, now: Instant, flight: &Flight, limits: &Limits, hint: Option<Duration>) -> Instant {
         if flight.epoch < self.gate.epoch {
+            if let Some(pace) = &mut self.pace {
+                pace.refused_late(flight.epoch);
+            }
             return self.gate.opens.map_or(now, |opens| opens.max(now));
         }
         let one = self.level_wait(now, flight.cost);
@@ -501,26 +520,38 @@ impl Core {
         self.gate.opens = Some(opens);
         self.gate.epoch += 1;
         self.gate.streak = self.gate.streak.saturating_add(1);
-        if self.is_known() {
-            // Only what ran out is held back, where the answer tells which.
-            let ran_out = |limit: Option<crate::limits::Limit>, cost: f64| {
-                limit.and_then(|limit| limit.remaining).is_none_or(|remaining| remaining < cost)
-            };
-            let (requests, tokens) = (
-                ran_out(limits.requests, flight.cost.requests),
-                flight.cost.tokens > 0.0 && ran_out(limits.tokens, flight.cost.tokens),
-            );
-            if requests || !tokens {
-                self.requests.hold(flight.cost.requests, opens);
-            }
-            if tokens {
-                self.tokens.hold(self.with_margin(flight.cost.tokens), opens);
-            }
-        } else {
-            self.gate.probing = true;
-            self.window = (self.window / 2).max(FIRST_WINDOW);
+        // Only what ran out is held back, where the answer tells which.
+        let ran_out = |bucket: &Bucket, told: Option<Limit>, cost: f64| {
+            bucket.limit().is_some() && told.and_then(|told| told.remaining).is_none_or(|remaining| remaining < cost)
+        };
+        let requests = ran_out(&self.requests, limits.requests, flight.cost.requests);
+        let tokens = ran_out(&self.tokens, limits.tokens, flight.cost.tokens);
+        if requests {
+            self.requests.hold(flight.cost.requests, opens);
+        }
+        if tokens {
+            self.tokens.hold(self.with_margin(flight.cost.tokens), opens);
+        }
+        if !requests && !tokens {
+            self.slow_down(now, opens);
         }
         opens
+    }
+
+    /// A 429 that no announced limit explains: from here on the refusals measure the rate.
+    fn slow_down(&mut self, now: Instant, opens: Instant) {
+        let admitted = (self.counts.sent - self.counts.limited) as f64;
+        let assumed = self.requests.refill().map(|refill| refill * HIDDEN_START);
+        let epoch = self.gate.epoch;
+        let pace = self.pace.get_or_insert_with(|| Pace::new(now, admitted, assumed, epoch));
+        pace.refused(now, admitted, opens, epoch);
+        match pace.rate(now) {
+            Some(rate) => self.window = self.window.max((2.0 * rate) as u32).max(FIRST_WINDOW),
+            None => {
+                self.gate.probing = true;
+                self.window = FIRST_WINDOW;
+            }
+        }
     }
 
     /// The quota is used up: all who wait hear it now, and one call in a while looks whether it is back.
@@ -545,16 +576,17 @@ impl Core {
     /// How long a call at `place` will wait, as far as the limits are known.
     fn expected_wait(&self, now: Instant, place: Place, cost: Cost) -> Option<Duration> {
         let gate = self.gate.opens.and_then(|opens| opens.checked_duration_since(now));
-        if !self.is_known() {
+        if !self.is_known() && self.pace.is_none() {
             return gate;
         }
         let (_, ahead) = self.queue.ahead_of(place);
         let requests = self.requests.wait_for(ahead.requests + cost.requests, now);
+        let pace = self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.wait_for(now, ahead.requests + cost.requests));
         let tokens = match self.with_margin(cost.tokens) {
             needed if needed > 0.0 => self.tokens.wait_for(ahead.tokens + needed, now),
             _ => Duration::ZERO,
         };
-        Some(requests.max(tokens).max(gate.unwrap_or_default()))
+        Some(requests.max(tokens).max(pace).max(gate.unwrap_or_default()))
     }
 
     /// When a waiter looks again: when its turn should come, or, where only an event can tell, after a while that

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tokio::{
     sync::futures::OwnedNotified,
@@ -21,7 +21,7 @@ use super::{
     core::Outcome,
     scope::{Flight, Turn, Waiter},
 };
-use crate::{Again, ApiError, ErrorKind, Gate, Lease, Refused, RetryHint, hint, limits::Limits};
+use crate::{Again, ApiError, ErrorKind, Gate, Lease, Refused, RetryHint, limits::Limits};
 
 pin_project! {
     /// The response of a [`QuotaMeter`](super::QuotaMeter).
@@ -176,18 +176,14 @@ fn settle<RB>(
 /// What a response says of the quota: by its [`ApiError`] where it carries one, else by its head alone.
 fn outcome<RB>(response: &Response<RB>) -> Outcome {
     let limits = || Limits::from_headers(response.headers());
-    match response.extensions().get::<ApiError>() {
-        None if response.status().is_success() => Outcome::Success(limits()),
-        None if response.status() == StatusCode::TOO_MANY_REQUESTS => {
-            Outcome::Limited(limits(), hint::retry_after(response.headers()))
-        }
-        None => Outcome::Other,
-        Some(error) => match (error.kind(), error.retry()) {
-            (ErrorKind::RateLimit, RetryHint::After(hint)) => Outcome::Limited(limits(), Some(hint)),
-            (ErrorKind::RateLimit, RetryHint::Backoff) => Outcome::Limited(limits(), None),
-            (ErrorKind::QuotaExhausted, _) => Outcome::Spent(error.clone()),
-            _ => Outcome::Other,
-        },
+    let Some(error) = ApiError::of(response) else {
+        return if response.status().is_success() { Outcome::Success(limits()) } else { Outcome::Other };
+    };
+    match (error.kind(), error.retry()) {
+        (ErrorKind::RateLimit, RetryHint::After(hint)) => Outcome::Limited(limits(), Some(hint)),
+        (ErrorKind::RateLimit, RetryHint::Backoff) => Outcome::Limited(limits(), None),
+        (ErrorKind::QuotaExhausted, _) => Outcome::Spent(error),
+        _ => Outcome::Other,
     }
 }
 

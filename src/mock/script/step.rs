@@ -13,7 +13,7 @@ use super::{
     Sent,
 };
 
-/// One answer of a [`Script`](super::Script): made by [`status`], [`ok`], [`dropped`], [`never`] or [`answer`], and
+/// One answer of a [`Script`](super::Script): made by [`status`], [`ok`], [`dropped`], [`never()`] or [`answer`], and
 /// refined by its methods.
 #[derive(Clone, Debug)]
 #[must_use = "a step does nothing until a script has it"]

@@ -1,8 +1,4 @@
-//! What a failure means: [`ApiError`], [`ErrorKind`] and [`RetryHint`].
-
-use std::{error::Error, fmt, sync::Arc, time::Duration};
-
-use http::StatusCode;
+use std::{fmt, time::Duration};
 
 /// What kind of failure this is, whoever answered and however they spelled it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,6 +63,30 @@ impl ErrorKind {
     }
 }
 
+impl ErrorKind {
+    /// The name in words, as in a sentence.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::RateLimit => "rate limit",
+            Self::QuotaExhausted => "quota exhausted",
+            Self::NotFound => "not found",
+            Self::InvalidRequest => "invalid request",
+            Self::ContextLength => "context length",
+            Self::ContentPolicy => "content policy",
+            Self::RequestTooLarge => "request too large",
+            other => other.as_str(),
+        }
+    }
+
+    /// Whether the same request may succeed later with nobody doing anything, where the answer says no more than this.
+    pub(crate) const fn passes(self) -> bool {
+        matches!(
+            self,
+            Self::RateLimit | Self::Overloaded | Self::Conflict | Self::Timeout | Self::Server | Self::Unavailable
+        )
+    }
+}
+
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -84,96 +104,19 @@ pub enum RetryHint {
     After(Duration),
 }
 
-/// A failed call: what the server or the transport said, in one vocabulary.
-///
-/// Put into the extensions of every failed response by `ErrorClassify`. A clone is one reference count.
-#[derive(Clone)]
-pub struct ApiError(Arc<Inner>);
-
-#[derive(Clone)]
-struct Inner {
-    status: Option<StatusCode>,
-    kind: ErrorKind,
-    retry: RetryHint,
-    body_in_memory: bool,
-}
-
-impl ApiError {
-    /// A failure of this kind, of which nothing else is known yet.
+impl RetryHint {
+    /// Whether the same request may succeed later at all.
     #[must_use]
-    pub fn new(kind: ErrorKind, retry: RetryHint) -> Self {
-        Self(Arc::new(Inner { status: None, kind, retry, body_in_memory: false }))
+    pub const fn may_succeed(self) -> bool {
+        !matches!(self, Self::Never)
     }
 
-    /// STUB until the classifier lands.
-    pub(crate) fn from_head(status: StatusCode, headers: &http::HeaderMap) -> Self {
-        let hint = crate::hint::retry_after(headers).map_or(RetryHint::Backoff, RetryHint::After);
-        let (kind, retry) = match status.as_u16() {
-            429 => (ErrorKind::RateLimit, hint),
-            500..600 => (ErrorKind::Server, hint),
-            _ => (ErrorKind::Unknown, RetryHint::Never),
-        };
-        Self(Arc::new(Inner { status: Some(status), kind, retry, body_in_memory: false }))
-    }
-
-    /// STUB
-    pub fn from_error(_: &(dyn Error + 'static)) -> Self {
-        Self::new(ErrorKind::Unavailable, RetryHint::Backoff)
-    }
-
-    /// STUB
-    pub fn may_have_been_processed(&self) -> bool {
-        self.kind() != ErrorKind::RateLimit
-    }
-
-    /// The status of the response; `None` for a transport error.
+    /// The time the server asked for, if it did.
     #[must_use]
-    pub fn status(&self) -> Option<StatusCode> {
-        self.0.status
-    }
-
-    /// What kind of failure it is.
-    #[must_use]
-    pub fn kind(&self) -> ErrorKind {
-        self.0.kind
-    }
-
-    /// Whether and when the same request may succeed.
-    #[must_use]
-    pub fn retry(&self) -> RetryHint {
-        self.0.retry
-    }
-
-    /// Whether the response's body is whole in memory, so that keeping the response keeps no connection.
-    #[must_use]
-    pub fn body_in_memory(&self) -> bool {
-        self.0.body_in_memory
-    }
-}
-
-impl fmt::Debug for ApiError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ApiError").field("status", &self.0.status).field("kind", &self.0.kind).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Display for ApiError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.kind)
-    }
-}
-
-impl Error for ApiError {}
-
-/// The innermost cause of type `T` in an error's chain of sources, the error itself included.
-#[must_use]
-pub fn find_cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<T>() {
-            return Some(found);
+    pub const fn wait(self) -> Option<Duration> {
+        match self {
+            Self::After(wait) => Some(wait),
+            Self::Never | Self::Backoff => None,
         }
-        next = error.source();
     }
-    None
 }

@@ -1,0 +1,104 @@
+//! The rows of this crate's own layers.
+
+use std::time::Duration;
+
+use http::Request;
+use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+use tower_outbound::{
+    Call,
+    backoff_retry::{BackoffRetryLayer, Repeat},
+    key_check::{ApiKey, KeyCheckLayer, Origin},
+    quota_meter::QuotaMeterLayer,
+};
+
+use crate::harness::{Bare, Body, Case, Flaky, ok, ok_with_limits, request};
+
+pub(crate) const BARE: &str = "bare service";
+pub(crate) const BARE_6: &str = "bare service, 6 limit headers";
+pub(crate) const BARE_12: &str = "bare service, 12 limit headers";
+pub(crate) const BARE_CALL: &str = "bare service, request has a Call";
+pub(crate) const RETRY: &str = "BackoffRetry";
+pub(crate) const RETRY_UNMARKED: &str = "BackoffRetry, without_mark";
+pub(crate) const KEY: &str = "KeyCheck";
+pub(crate) const KEY_CALL: &str = "KeyCheck, request has a Call";
+pub(crate) const METER: &str = "QuotaMeter";
+pub(crate) const METER_6: &str = "QuotaMeter, 6 limit headers";
+pub(crate) const METER_12: &str = "QuotaMeter, 12 limit headers";
+pub(crate) const STACK: &str = "the stack";
+pub(crate) const STACK_6: &str = "the stack, 6 limit headers";
+pub(crate) const STACK_12: &str = "the stack, 12 limit headers";
+pub(crate) const BY_HAND: &str = "by hand";
+
+/// `$service` under all layers in the recommended order.
+macro_rules! stack {
+    ($service:expr) => {
+        ServiceBuilder::new().layer(retry()).layer(key()).layer(QuotaMeterLayer::new()).service($service)
+    };
+}
+
+/// Calls that need no wait, over a bare service.
+pub(crate) fn happy() -> Vec<Case> {
+    let bare = || Bare::new(ok());
+    let with = |headers| Bare::new(ok_with_limits(headers));
+    let meter = QuotaMeterLayer::new;
+    vec![
+        Case::new(BARE, bare(), request()),
+        Case::new(RETRY, ServiceBuilder::new().layer(retry()).service(bare()), request()).over(BARE),
+        Case::new(RETRY_UNMARKED, ServiceBuilder::new().layer(retry().without_mark()).service(bare()), request())
+            .over(BARE),
+        Case::new(KEY, ServiceBuilder::new().layer(key()).service(bare()), request()).over(BARE),
+        Case::new(METER, ServiceBuilder::new().layer(meter()).service(bare()), request()).over(BARE),
+        Case::new(STACK, stack!(bare()), request()).over(BARE),
+        Case::new(BARE_CALL, bare(), with_call()),
+        Case::new(KEY_CALL, ServiceBuilder::new().layer(key()).service(bare()), with_call()).over(BARE_CALL),
+        Case::new(BARE_6, with(6), request()),
+        Case::new(METER_6, ServiceBuilder::new().layer(meter()).service(with(6)), request()).over(BARE_6),
+        Case::new(STACK_6, stack!(with(6)), request()).over(BARE_6),
+        Case::new(BARE_12, with(12), request()),
+        Case::new(METER_12, ServiceBuilder::new().layer(meter()).service(with(12)), request()).over(BARE_12),
+        Case::new(STACK_12, stack!(with(12)), request()).over(BARE_12),
+    ]
+}
+
+/// Whole calls with one retry each, over a service that answers 503, then 200; in paused time.
+pub(crate) fn one_retry() -> Vec<Case> {
+    let service = Flaky::default();
+    let by_hand = service_fn(move |request: Request<Body>| {
+        let mut service = service.clone();
+        async move {
+            loop {
+                let response = service.ready().await?.call(request.clone()).await?;
+                if !response.status().is_server_error() {
+                    return Ok::<_, tower::BoxError>(response);
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+    });
+    vec![
+        Case::paused(BY_HAND, by_hand, request()),
+        Case::paused(RETRY, ServiceBuilder::new().layer(retry()).service(Flaky::default()), request()).over(BY_HAND),
+        Case::paused(
+            RETRY_UNMARKED,
+            ServiceBuilder::new().layer(retry().without_mark()).service(Flaky::default()),
+            request(),
+        )
+        .over(BY_HAND),
+        Case::paused(STACK, stack!(Flaky::default()), request()).over(BY_HAND),
+    ]
+}
+
+fn retry() -> BackoffRetryLayer {
+    BackoffRetryLayer::new().repeat(Repeat::All)
+}
+
+fn key() -> KeyCheckLayer {
+    let key = ApiKey::new("sk-test-0123456789").expect("a sound key");
+    KeyCheckLayer::new(key, Origin::parse("https://api.openai.com/v1").expect("an origin"))
+}
+
+fn with_call() -> Request<Body> {
+    let mut request = request();
+    request.extensions_mut().insert(Call::now());
+    request
+}

@@ -1,0 +1,118 @@
+//! What the user sees while it runs.
+
+use std::{
+    io::IsTerminal,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::{Instant, interval};
+use tower_outbound::quota_meter::QuotaMeterLayer;
+
+use crate::{run::Tally, wire::Counts};
+
+/// How often a line is printed where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(2);
+
+/// Shows how far a run is.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress {
+    title: &'static str,
+    bar: ProgressBar,
+    total: u64,
+    tally: Arc<Tally>,
+    counts: Arc<Counts>,
+    /// Where there is one, it knows the quota.
+    meter: Option<QuotaMeterLayer>,
+    start: Instant,
+}
+
+impl Progress {
+    pub(crate) fn new(
+        title: &'static str,
+        total: u64,
+        tally: Arc<Tally>,
+        counts: Arc<Counts>,
+        meter: Option<QuotaMeterLayer>,
+    ) -> Self {
+        let target =
+            if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(total), target);
+        if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len}  {wide_msg}") {
+            bar.set_style(style);
+        }
+        bar.set_prefix(title);
+        Self { title, bar, total, tally, counts, meter, start: Instant::now() }
+    }
+
+    /// Shows it until dropped.
+    pub(crate) async fn show(&self) {
+        let lines = self.bar.is_hidden();
+        let mut tick = interval(if lines { LINE_EVERY } else { Duration::from_millis(100) });
+        tick.tick().await;
+        loop {
+            tick.tick().await;
+            if lines {
+                eprintln!("{}: {}/{} done, {}", self.title, self.tally.done(), self.total, self.state());
+            } else {
+                self.bar.set_position(self.tally.done());
+                self.bar.set_message(self.state());
+            }
+        }
+    }
+
+    /// Says something without disturbing the bar.
+    pub(crate) fn say(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn state(&self) -> String {
+        let mut parts = vec![format!("{} in flight", self.counts.in_flight.load(Relaxed))];
+        let snapshot = self.meter.as_ref().map(QuotaMeterLayer::snapshot);
+        if let Some(snapshot) = &snapshot {
+            parts.push(format!("{} waiting on quota", snapshot.waiting));
+        }
+        parts.push(format!("{} 429s", self.counts.rejected.load(Relaxed)));
+        let failed = self.tally.failed.load(Relaxed);
+        if failed > 0 {
+            parts.push(format!("{failed} failed"));
+        }
+        if let Some(snapshot) = &snapshot {
+            let levels = [("requests", snapshot.requests), ("tokens", snapshot.tokens)];
+            for (what, level) in levels {
+                if let Some(level) = level {
+                    parts.push(format!("{:.0} of {:.0} {what} left", level.remaining.max(0.0), level.limit));
+                }
+            }
+        }
+        if let Some(left) = self.time_left() {
+            parts.push(format!("{left} s to go"));
+        }
+        parts.join(", ")
+    }
+
+    /// As the quota says, where it is known, and as the speed so far says.
+    fn time_left(&self) -> Option<u64> {
+        let (done, skipped) = (self.tally.done(), self.tally.skipped.load(Relaxed));
+        let left = self.total.saturating_sub(done) as f64;
+        let here = done.saturating_sub(skipped);
+        if here == 0 {
+            return None;
+        }
+        let by_speed = left * self.start.elapsed().as_secs_f64() / here as f64;
+        let by_quota = self.meter.as_ref().and_then(|meter| {
+            let level = meter.snapshot().requests?;
+            let to_send = left - self.counts.in_flight.load(Relaxed) as f64;
+            let wait = (to_send - level.remaining).max(0.0) / level.refill_per_second;
+            Some(wait + self.counts.mean_latency().as_secs_f64())
+        });
+        // While a full bucket is being emptied, the speed promises what the quota will not keep.
+        let seconds = by_quota.unwrap_or(by_speed);
+        seconds.is_finite().then_some(seconds.ceil() as u64)
+    }
+}

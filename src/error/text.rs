@@ -1,0 +1,78 @@
+//! The words of an error, in one buffer.
+
+use super::mask::mask_into;
+
+/// Which of the texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Field {
+    Code,
+    Type,
+    Param,
+    Message,
+    RequestId,
+}
+
+const FIELDS: usize = 5;
+
+impl Field {
+    /// The longest text that is kept, in bytes. Messages echo what was sent; the rest are identifiers.
+    const fn limit(self) -> usize {
+        match self {
+            Self::Message => 2048,
+            _ => 256,
+        }
+    }
+}
+
+/// All texts one behind the other, and where each lies.
+#[derive(Clone, Default)]
+pub(crate) struct Text {
+    all: String,
+    spans: [Option<(u16, u16)>; FIELDS],
+}
+
+impl Text {
+    /// Masked copies of these, in one allocation.
+    pub(crate) fn of(texts: &[(Field, Option<&str>)]) -> Self {
+        let mut text = Self::default();
+        text.all.reserve(texts.iter().filter_map(|(field, text)| Some(cut(text.as_ref()?, field.limit()).len())).sum());
+        for (field, value) in texts {
+            if let Some(value) = value {
+                text.push(*field, value);
+            }
+        }
+        text
+    }
+
+    pub(crate) fn set(&mut self, field: Field, value: &str) {
+        // Written anew, so that setting a field often does not grow the buffer.
+        let old = std::mem::take(self);
+        for other in [Field::Code, Field::Type, Field::Param, Field::Message, Field::RequestId] {
+            if let Some(kept) = if other == field { Some(value) } else { old.get(other) } {
+                self.push(other, kept);
+            }
+        }
+    }
+
+    fn push(&mut self, field: Field, value: &str) {
+        let start = self.all.len();
+        mask_into(&mut self.all, cut(value, field.limit()), field == Field::Message);
+        if let (Ok(start), Ok(end)) = (u16::try_from(start), u16::try_from(self.all.len())) {
+            self.spans[field as usize] = Some((start, end));
+        }
+    }
+
+    pub(crate) fn get(&self, field: Field) -> Option<&str> {
+        let (start, end) = self.spans[field as usize]?;
+        self.all.get(usize::from(start)..usize::from(end))
+    }
+}
+
+/// At most `limit` bytes from the front, no character split.
+pub(super) fn cut(text: &str, limit: usize) -> &str {
+    if text.len() <= limit {
+        return text;
+    }
+    // `str::floor_char_boundary` is younger than our oldest compiler.
+    (0..=limit).rev().find_map(|end| text.get(..end)).unwrap_or_default()
+}

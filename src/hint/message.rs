@@ -1,0 +1,58 @@
+//! Waits in prose: "Please try again in 9.816s", "Please retry after 86400 seconds".
+//!
+//! Texts are for people and echo what was sent, so this is asked only of rate limits and overload, last of what the
+//! body says, and only a number with a unit right behind one of a few fixed phrases counts.
+
+use std::time::Duration;
+
+use super::{duration::part, plausible};
+
+const PHRASES: [&str; 8] = [
+    "try again in",
+    "retry in",
+    "retry after",
+    "try again after",
+    "reset after",
+    "resets in",
+    "reset in",
+    "retry your request after",
+];
+
+/// The wait that the first such phrase in the text gives.
+pub(crate) fn in_message(text: &str) -> Option<Duration> {
+    text.match_indices(' ').find_map(|(at, _)| {
+        let (before, after) = (text.get(..at)?, text.get(at + 1..)?);
+        if !after.starts_with(|c: char| c.is_ascii_digit()) {
+            return None;
+        }
+        PHRASES.iter().any(|phrase| ends_with(before, phrase)).then(|| prose(after))?
+    })
+}
+
+fn ends_with(text: &str, end: &str) -> bool {
+    let start = text.len().checked_sub(end.len());
+    start.and_then(|start| text.as_bytes().get(start..)).is_some_and(|tail| tail.eq_ignore_ascii_case(end.as_bytes()))
+}
+
+/// `9m38.016s`, `1 hour 5 minutes`, `2 minutes and 3 seconds`, from the front of a sentence.
+fn prose(text: &str) -> Option<Duration> {
+    let (mut total, mut rest) = part(text, word)?;
+    loop {
+        let next = [", and ", ", ", " and ", " "].iter().find_map(|gap| rest.strip_prefix(gap)).unwrap_or(rest);
+        match part(next, word) {
+            Some((more, after)) => (total, rest) = (total.checked_add(more)?, after),
+            None => return plausible(total),
+        }
+    }
+}
+
+fn word(unit: &str) -> Option<f64> {
+    const UNITS: [(&[&str], f64); 5] = [
+        (&["s", "sec", "secs", "second", "seconds"], 1.0),
+        (&["ms", "msec", "millisecond", "milliseconds"], 1e-3),
+        (&["m", "min", "mins", "minute", "minutes"], 60.0),
+        (&["h", "hr", "hrs", "hour", "hours"], 3600.0),
+        (&["d", "day", "days"], 86400.0),
+    ];
+    UNITS.iter().find(|(names, _)| names.iter().any(|name| name.eq_ignore_ascii_case(unit))).map(|(_, unit)| *unit)
+}

@@ -1,0 +1,53 @@
+//! What the layers may cost where it can be told exactly: allocations, and the size of futures. The rest is in
+//! `cargo bench --bench overhead`, whose rows these are.
+
+#[path = "../../benches/overhead/harness.rs"]
+mod harness;
+#[path = "../../benches/overhead/ours.rs"]
+mod ours;
+
+use std::collections::HashMap;
+
+use harness::allocations;
+
+/// Copy of the header map that a retry keeps: its two tables.
+const KEPT_HEADERS: f64 = 2.0;
+/// The first extension: the map's box, its table, and the value's box.
+const FIRST_EXTENSION: f64 = 3.0;
+/// A header more than fit.
+const HEADER_GROWTH: f64 = 1.0;
+
+// One test: the counts are of all threads.
+#[test]
+fn the_path_that_does_not_wait_costs_no_more_than_allowed() {
+    let rows: HashMap<_, _> = ours::happy()
+        .into_iter()
+        .map(|mut case| {
+            let (allocations, _) = allocations(&mut case);
+            (case.name, (case.over, allocations, case.future_bytes))
+        })
+        .collect();
+
+    for (name, most) in [
+        (ours::RETRY, KEPT_HEADERS + FIRST_EXTENSION),
+        (ours::RETRY_UNMARKED, KEPT_HEADERS),
+        (ours::KEY, FIRST_EXTENSION + HEADER_GROWTH),
+        (ours::KEY_CALL, HEADER_GROWTH),
+        (ours::METER, 0.0),
+        (ours::METER_6, 0.0),
+        (ours::METER_12, 0.0),
+        (ours::STACK, KEPT_HEADERS + FIRST_EXTENSION + HEADER_GROWTH),
+        (ours::STACK_6, KEPT_HEADERS + FIRST_EXTENSION + HEADER_GROWTH),
+        (ours::STACK_12, KEPT_HEADERS + FIRST_EXTENSION + HEADER_GROWTH),
+    ] {
+        let (over, allocations, future_bytes) = rows[name];
+        let more = allocations - rows[over.expect("a row to compare with")].1;
+        assert!(more <= most, "{name}: {more} allocations more than without it, and {most} are allowed");
+        assert!(future_bytes < 512, "{name}: a future of {future_bytes} bytes");
+    }
+
+    for mut case in ours::one_retry() {
+        let (allocations, _) = allocations(&mut case);
+        assert!(allocations <= 24.0, "{}: {allocations} allocations", case.name);
+    }
+}
