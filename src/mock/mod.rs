@@ -74,6 +74,8 @@
 //! # fn main() { waits_as_the_sdk_does(); }
 //! ```
 
+#![allow(clippy::test_attr_in_doctest, reason = "hidden lines run them")]
+
 mod api;
 mod body;
 mod bucket;
