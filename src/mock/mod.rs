@@ -94,6 +94,8 @@ mod routes;
 mod script;
 mod server;
 mod settings;
+#[cfg(feature = "backoff-retry")]
+pub mod simulate;
 
 pub use api::{MockApi, ResponseFuture};
 pub use body::{MockBody, MockError, MockErrorKind};
