@@ -70,6 +70,31 @@ const HARMLESS: [&str; 14] = [
     "chatcmpl-",
 ];
 
+/// No key is shorter.
+const SHORTEST: usize = {
+    let mut shortest = usize::MAX;
+    let mut at = 0;
+    while at < PREFIXES.len() {
+        let (prefix, more) = PREFIXES[at];
+        if prefix.len() + more < shortest {
+            shortest = prefix.len() + more;
+        }
+        at += 1;
+    }
+    shortest
+};
+
+/// The bytes that keys begin with.
+const FIRST: [bool; 256] = {
+    let mut first = [false; 256];
+    let mut at = 0;
+    while at < PREFIXES.len() {
+        first[PREFIXES[at].0.as_bytes()[0] as usize] = true;
+        at += 1;
+    }
+    first
+};
+
 const MASK: &str = "***";
 
 /// The length from which a run of letters and digits mixed is taken for a key with no prefix (Azure, Cohere, Mistral).
@@ -79,48 +104,68 @@ const LONG: usize = 32;
 ///
 /// `prose`: long runs of letters and digits go as well. Identifiers, which may be such, keep them.
 pub(super) fn mask_into(out: &mut String, text: &str, prose: bool) {
-    let start = out.len();
-    let mut rest = text;
-    while let Some(at) = rest.find(is_word) {
-        let (between, from) = rest.split_at(at);
-        out.push_str(between);
-        let (word, after) = from.split_at(from.find(|c| !is_word(c)).unwrap_or(from.len()));
-        rest = after;
-        if let Some(keep) = key_at(word).or_else(|| (prose && is_long(word)).then_some(0)) {
-            out.push_str(word.get(..keep).unwrap_or_default());
+    let piece = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
+    let bytes = text.as_bytes();
+    // What lies between is copied at once, so that a text without a key is one copy.
+    let (mut copied, mut at) = (0, 0);
+    // By bytes: a word is ASCII, so it begins and ends where characters do.
+    while let Some(start) = find(bytes, at, is_word) {
+        let end = find(bytes, start, |byte| !is_word(byte)).unwrap_or(bytes.len());
+        let word = &bytes[start..end];
+        at = end;
+        if let Some(keep) = key_at(word).or_else(|| (prose && is_long(piece(start, end))).then_some(0)) {
+            out.push_str(piece(copied, start + keep));
             out.push_str(MASK);
-            continue;
-        }
-        out.push_str(word);
-        if let Some((gap, value)) = named_value(word, after, out.get(start..).unwrap_or_default()) {
-            out.push_str(after.get(..gap).unwrap_or_default());
+            copied = end;
+        } else if let Some((gap, value)) = named_value(word, text, end) {
+            out.push_str(piece(copied, end + gap));
             out.push_str(MASK);
-            rest = after.get(gap + value..).unwrap_or_default();
+            at = end + gap + value;
+            copied = at;
         }
     }
-    out.push_str(rest);
+    out.push_str(piece(copied, text.len()));
+}
+
+/// The first such byte at `from` or behind it.
+fn find(bytes: &[u8], from: usize, is: impl Fn(u8) -> bool) -> Option<usize> {
+    bytes.get(from..)?.iter().position(|byte| is(*byte)).map(|at| from + at)
 }
 
 /// `*` counts: a key that the server has masked in the middle is still half a key.
-fn is_word(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '*')
+fn is_word(byte: u8) -> bool {
+    const WORD: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte: u8 = 0;
+        while byte < 128 {
+            table[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'*');
+            byte += 1;
+        }
+        table
+    };
+    WORD[usize::from(byte)]
 }
 
 /// How much of the word stays, if a key begins in it.
-fn key_at(word: &str) -> Option<usize> {
+fn key_at(word: &[u8]) -> Option<usize> {
+    // Most words end here.
+    if word.len() < SHORTEST {
+        return None;
+    }
     let mut before = b'-';
-    word.bytes().enumerate().find_map(|(at, byte)| {
-        let begins = !before.is_ascii_alphanumeric()
-            && matches!(byte, b's' | b'r' | b'A' | b'y' | b'g' | b'x' | b'p' | b'n' | b'd' | b'h' | b'e');
-        before = byte;
+    word.iter().enumerate().find_map(|(at, byte)| {
+        let begins = FIRST[usize::from(*byte)] && !before.is_ascii_alphanumeric();
+        before = *byte;
         let from = begins.then(|| word.get(at..))??;
         let prefix = PREFIXES.iter().find(|prefix| begins_with(from, prefix))?;
         Some(at + prefix.0.len())
     })
 }
 
-fn begins_with(word: &str, (prefix, more): &(&str, usize)) -> bool {
-    word.len() >= prefix.len() + more && word.starts_with(prefix)
+fn begins_with(word: &[u8], (prefix, more): &(&str, usize)) -> bool {
+    word.first() == prefix.as_bytes().first()
+        && word.len() >= prefix.len() + more
+        && word.starts_with(prefix.as_bytes())
 }
 
 fn is_long(word: &str) -> bool {
@@ -131,26 +176,37 @@ fn is_long(word: &str) -> bool {
         })
 }
 
-/// Where the word names a secret: how long the gap behind it is, and the value behind that.
-fn named_value(word: &str, after: &str, so_far: &str) -> Option<(usize, usize)> {
-    // Most words end here.
-    if !after.starts_with([':', '=', ' ', '"', '\'']) {
+/// Where the word, which ends at `end`, names a secret: how long the gap behind it is, and the value behind that.
+fn named_value(word: &[u8], text: &str, end: usize) -> Option<(usize, usize)> {
+    let is_gap = |byte| matches!(byte, b':' | b'=' | b' ' | b'"' | b'\'');
+    let bytes = text.as_bytes();
+    let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+    // Nearly all words of a sentence end here: behind them is a blank, and then the next.
+    match bytes.get(end..).unwrap_or_default() {
+        [] => return None,
+        [b' ', next, ..] if !is_gap(*next) && !is("bearer") && !is("basic") => return None,
+        [next, ..] if !is_gap(*next) => return None,
+        _ => {}
+    }
+    let start = find(bytes, end, |byte| !is_gap(byte)).unwrap_or(bytes.len());
+    let between = &bytes[end..start];
+    let assigns = between.iter().any(|byte| matches!(byte, b':' | b'='));
+    if !assigns && !is("bearer") && !is("basic") {
         return None;
     }
-    let gap = after.find(|c| !matches!(c, ':' | '=' | ' ' | '"' | '\'')).unwrap_or(after.len());
-    let (between, value) = after.split_at(gap);
-    let end = value
+    let value = text.get(start..)?;
+    let length = value
         .find(|c: char| c.is_whitespace() || matches!(c, '&' | '"' | '\'' | ',' | ';' | ')' | '}'))
         .unwrap_or(value.len());
-    let value = value.get(..end)?;
-    let assigned = gap <= 4 && between.contains([':', '=']);
-    let is = |name: &str| word.eq_ignore_ascii_case(name);
+    let value = value.get(..length)?;
+    let gap = between.len();
+    let assigned = gap <= 4 && assigns;
     let secret = if is("bearer") || is("basic") {
-        between == " " && value.len() >= 8 && !value.bytes().all(|b| b.is_ascii_lowercase() || b == b'.')
+        between == b" " && value.len() >= 8 && !value.bytes().all(|b| b.is_ascii_lowercase() || b == b'.')
     } else if is("key") || is("sig") || is("token") {
-        between.starts_with('=') && !value.is_empty()
+        between.starts_with(b"=") && !value.is_empty()
     } else if is("provided") {
-        assigned && so_far.ends_with("key provided") && value.len() >= 8
+        assigned && bytes[..end].ends_with(b"key provided") && value.len() >= 8
     } else {
         assigned
             && NAMES.iter().any(|name| is(name))
@@ -158,6 +214,6 @@ fn named_value(word: &str, after: &str, so_far: &str) -> Option<(usize, usize)> 
             && !["bearer", "basic"].iter().any(|scheme| value.eq_ignore_ascii_case(scheme))
     };
     // A value that shows what it is keeps its beginning, when its turn comes.
-    let by_prefix = value.chars().all(is_word) && PREFIXES.iter().any(|prefix| begins_with(value, prefix));
-    (secret && !by_prefix).then_some((gap, value.len()))
+    let by_prefix = || value.bytes().all(is_word) && PREFIXES.iter().any(|key| begins_with(value.as_bytes(), key));
+    (secret && !by_prefix()).then_some((gap, value.len()))
 }

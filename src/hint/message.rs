@@ -20,11 +20,11 @@ const PHRASES: [&str; 8] = [
 
 /// The wait that the first such phrase in the text gives.
 pub(crate) fn in_message(text: &str) -> Option<Duration> {
-    text.match_indices(' ').find_map(|(at, _)| {
+    // Digits behind a blank are rare: looked for first, byte by byte.
+    let mut starts =
+        text.as_bytes().windows(2).enumerate().filter(|(_, pair)| pair[0] == b' ' && pair[1].is_ascii_digit());
+    starts.find_map(|(at, _)| {
         let (before, after) = (text.get(..at)?, text.get(at + 1..)?);
-        if !after.starts_with(|c: char| c.is_ascii_digit()) {
-            return None;
-        }
         PHRASES.iter().any(|phrase| ends_with(before, phrase)).then(|| prose(after))?
     })
 }
