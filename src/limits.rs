@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use crate::{hint, wall_clock::WallClock};
 
@@ -15,12 +15,6 @@ pub struct Limit {
     pub remaining: Option<f64>,
     /// Until the whole is there again, had no more been asked for.
     pub reset: Option<Duration>,
-}
-
-impl Limit {
-    fn is_known(&self) -> bool {
-        self.limit.is_some() || self.remaining.is_some()
-    }
 }
 
 /// All that one answer says of its quota.
@@ -38,39 +32,37 @@ impl Limits {
     /// servers share.
     #[must_use]
     pub fn from_headers(headers: &HeaderMap) -> Self {
-        Self {
-            requests: read(
-                headers,
-                "x-ratelimit-remaining-requests",
-                "x-ratelimit-limit-requests",
-                "x-ratelimit-reset-requests",
-            ),
-            tokens: read(
-                headers,
-                "x-ratelimit-remaining-tokens",
-                "x-ratelimit-limit-tokens",
-                "x-ratelimit-reset-tokens",
-            ),
+        let mut limits = Self::default();
+        // One walk: six look-ups by name cost three times as much.
+        for (name, value) in headers {
+            let Some(what) = name.as_str().strip_prefix("x-ratelimit-") else { continue };
+            let (limit, what) = match what.rsplit_once('-') {
+                Some((what, "requests")) => (&mut limits.requests, what),
+                Some((what, "tokens")) => (&mut limits.tokens, what),
+                _ => continue,
+            };
+            let limit = limit.get_or_insert_default();
+            match what {
+                "limit" => limit.limit = amount(value).filter(|limit| *limit > 0.0),
+                "remaining" => limit.remaining = amount(value),
+                "reset" => limit.reset = reset(value, headers),
+                _ => {}
+            }
         }
+        limits
     }
 }
 
-/// `remaining` is asked for first: where it is missing, so are the others, and the look costs one lookup.
-fn read(headers: &HeaderMap, remaining: &str, limit: &str, reset: &str) -> Option<Limit> {
-    let remaining = headers.get(remaining)?;
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let found = Limit {
-        limit: text(limit).and_then(amount).filter(|limit| *limit > 0.0),
-        remaining: remaining.to_str().ok().and_then(amount),
-        reset: text(reset)
-            .and_then(|reset| hint::when(reset, || hint::server_now(headers, || WallClock::default().now()))),
-    };
-    found.is_known().then_some(found)
+/// A count. Negative ones mean "unknown" (Azure sends -1); `30,000` has been seen.
+fn amount(value: &HeaderValue) -> Option<f64> {
+    let text = value.to_str().ok()?;
+    let number = text.parse::<u64>().ok().or_else(|| text.trim().replace(',', "").parse().ok())?;
+    Some(number as f64)
 }
 
-/// A count. Negative ones mean "unknown" (Azure sends -1); `30,000` has been seen.
-fn amount(text: &str) -> Option<f64> {
-    let text = text.trim();
-    let number = text.parse::<u64>().ok().or_else(|| text.replace(',', "").parse().ok())?;
-    Some(number as f64)
+/// A Go duration (`6m0s`, `7.66s`, `120ms`), seconds, or a point in time.
+fn reset(value: &HeaderValue, headers: &HeaderMap) -> Option<Duration> {
+    let text = value.to_str().ok()?;
+    hint::go_duration(text)
+        .or_else(|| hint::when(text.trim(), || hint::server_now(headers, || WallClock::default().now())))
 }

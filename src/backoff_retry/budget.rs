@@ -73,6 +73,18 @@ impl Budget {
         self
     }
 
+    /// The same limits, with nothing used.
+    #[cfg(feature = "mock")]
+    pub(super) fn afresh(&self) -> Self {
+        match &self.0 {
+            Kind::Unlimited => Self::unlimited(),
+            Kind::Tokens(tokens) => {
+                Self(Kind::Tokens(Tokens { capacity: tokens.capacity, left: AtomicU64::new(tokens.capacity) }))
+            }
+            Kind::Share(share) => Self(Kind::Share(Share::new(share.share, share.floor))),
+        }
+    }
+
     /// A call begins.
     pub(super) fn call(&self, now: Instant) {
         if let Kind::Share(share) = &self.0 {

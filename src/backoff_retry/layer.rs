@@ -87,6 +87,13 @@ impl BackoffRetryLayer {
         Self::with(settings)
     }
 
+    /// The same settings with a budget of its own, as another process would have it.
+    #[cfg(feature = "mock")]
+    pub(crate) fn afresh(&self) -> Self {
+        let budget = Arc::new(self.settings.budget.afresh());
+        self.clone().change(|settings| settings.budget = budget)
+    }
+
     /// Decides whether another attempt follows, and when. Default: [`Standard::new`].
     #[must_use]
     pub fn policy(self, policy: impl Policy + 'static) -> Self {

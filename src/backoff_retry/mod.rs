@@ -27,9 +27,12 @@
 //! assert_eq!(response.extensions().get::<RetryReport>().map(|report| report.attempts), Some(2));
 //! # Ok(()) }
 //! ```
+//!
+//! The kit (feature `mock`) tests policies of one's own in no time, and simulates them against a server that fails.
 
 mod backoff;
 mod budget;
+mod course;
 mod future;
 mod layer;
 mod policy;
@@ -39,6 +42,8 @@ mod settings;
 mod tower_policy;
 mod trip;
 
+#[cfg(feature = "mock")]
+pub(crate) use self::course::Course;
 pub use self::{
     backoff::{Backoff, Jitter},
     budget::Budget,

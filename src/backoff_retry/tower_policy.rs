@@ -1,21 +1,17 @@
 //! The same decisions under tower's own retry: [`TowerPolicy`].
 
-use std::{sync::Arc, time::Duration};
-
 use http::{Request, Response};
 use tokio::time::{Instant, Sleep, sleep};
 use tower::{BoxError, retry::Policy};
 
-use super::{
-    BackoffRetryLayer,
-    settings::{Failed, Settings, outcome},
-};
-use crate::{body::Resend, failure};
+use super::{BackoffRetryLayer, Decision, course::Course};
+use crate::{Call, Refused, body::Resend, find_cause};
 
 /// The decisions of a [`BackoffRetryLayer`] as a [`tower::retry::Policy`], for stacks that have a `RetryLayer` already.
 ///
-/// It decides the same and keeps to the same budget. What tower's retry leaves no room for is missing: the report, the
-/// protocol with a `QuotaMeter` and a `KeyCheck`, and the rest of a failed response is not read, so that its connection is lost.
+/// It decides the same and keeps to the same budget and deadlines. What tower's retry leaves no room for is missing:
+/// the report, the mark, headers on the first attempt, the protocol with a `QuotaMeter` and a `KeyCheck`; and the rest of a
+/// failed response is not read, so that its connection is lost.
 ///
 /// ```
 /// use tower::{ServiceBuilder, retry::RetryLayer};
@@ -26,20 +22,16 @@ use crate::{body::Resend, failure};
 /// ```
 #[derive(Clone, Debug)]
 pub struct TowerPolicy {
-    settings: Arc<Settings>,
-    /// Of the call it was cloned for: the number of attempts made.
-    attempts: u32,
-    start: Option<Instant>,
-    last_wait: Duration,
-    withdrawn: Option<u64>,
+    layer: BackoffRetryLayer,
+    /// Of the call it was cloned for.
+    course: Option<Course>,
 }
 
 impl BackoffRetryLayer {
     /// The same decisions for tower's own retry.
     #[must_use]
     pub fn tower_policy(&self) -> TowerPolicy {
-        let settings = Arc::clone(&self.settings);
-        TowerPolicy { settings, attempts: 0, start: None, last_wait: Duration::ZERO, withdrawn: None }
+        TowerPolicy { layer: self.clone(), course: None }
     }
 }
 
@@ -47,34 +39,26 @@ impl<B: Resend, RB> Policy<Request<B>, Response<RB>, BoxError> for TowerPolicy {
     type Future = Sleep;
 
     fn retry(&mut self, request: &mut Request<B>, result: &mut Result<Response<RB>, BoxError>) -> Option<Self::Future> {
-        self.attempts += 1;
-        let Some(error) = failure(result) else {
-            self.settings.budget.succeeded(self.withdrawn);
+        if result.as_ref().is_err_and(|error| find_cause::<Refused>(&**error).is_some()) {
             return None;
-        };
+        }
         let now = Instant::now();
-        let start = self.start.unwrap_or(now);
-        let failed = Failed {
-            number: self.attempts,
-            start,
-            deadline: self.settings.max_elapsed.and_then(|elapsed| start.checked_add(elapsed)),
-            last_wait: self.last_wait,
-            error: &error,
-            request: Some((request.method(), request.headers(), request.extensions())),
-            outcome: outcome(result),
-            now,
-        };
-        let (wait, withdrawn) = self.settings.decide(&failed).ok()?;
-        self.last_wait = wait;
-        self.withdrawn = Some(withdrawn);
-        Some(sleep(wait))
+        let course = self.course.as_mut()?;
+        let request = (request.method(), request.headers(), request.extensions());
+        match course.judge(&self.layer, request, result, now)? {
+            Decision::Retry(wait) => Some(sleep(wait)),
+            Decision::Stop(_) => None,
+        }
     }
 
     fn clone_request(&mut self, request: &Request<B>) -> Option<Request<B>> {
-        if self.start.is_none() {
-            let now = Instant::now();
-            self.start = Some(now);
-            self.settings.budget.call(now);
+        // Tower asks the service's own policy for each new call, and that call's clone for each of its retries.
+        if self.course.as_ref().is_none_or(|course| course.attempts() == 0) {
+            let call = request.extensions().get::<Call>();
+            if call.is_some_and(Call::is_retried) {
+                return None;
+            }
+            self.course = Some(Course::begin(&self.layer, call, Instant::now()));
         }
         super::trip::copy(request)
     }

@@ -7,7 +7,7 @@ use std::{
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::look::Held;
+use super::look::Watch;
 use crate::body::peek::Peek;
 
 pin_project! {
@@ -24,7 +24,7 @@ pin_project! {
     #[project = InnerProj]
     enum Inner<B: Body> {
         Untouched { #[pin] body: B },
-        Peeked { peek: Pin<Box<Peek<B, Held>>> },
+        Peeked { peek: Pin<Box<Peek<B, Watch>>> },
     }
 }
 
@@ -33,7 +33,7 @@ impl<B: Body> ResponseBody<B> {
         Self { inner: Inner::Untouched { body } }
     }
 
-    pub(super) fn peeked(peek: Pin<Box<Peek<B, Held>>>) -> Self {
+    pub(super) fn peeked(peek: Pin<Box<Peek<B, Watch>>>) -> Self {
         Self { inner: Inner::Peeked { peek } }
     }
 }

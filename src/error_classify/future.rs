@@ -17,7 +17,7 @@ use pin_project_lite::pin_project;
 use super::{
     ResponseBody,
     layer::Settings,
-    look::{Held, Stream, StreamErrors, Watch},
+    look::{Stream, StreamErrors, Watch},
 };
 use crate::{
     ApiError,
@@ -29,32 +29,21 @@ pin_project! {
     /// The call, and the reading of its response where it failed.
     pub struct ResponseFuture<F, B: Body> {
         #[pin]
-        state: State<F, B>,
-        settings: Arc<Settings>,
-        choice: Choice,
+        pub(super) call: F,
+        pub(super) peeking: Option<Peeking<B>>,
+        pub(super) settings: Arc<Settings>,
+        pub(super) choice: Choice,
     }
 }
 
-pin_project! {
-    #[project = StateProj]
-    enum State<F, B: Body> {
-        Calling { #[pin] call: F },
-        // Boxed with all it needs: the path of a success has none of it.
-        Peeking { peek: Option<Pin<Box<Peek<B, Held>>>> },
-    }
-}
+/// A body that is being read, in a box with the head: the path of a success has room for neither.
+type Peeking<B> = Pin<Box<Peek<B, Watch>>>;
 
 /// What a body is read for.
 enum Sought {
     Failure,
     Json,
     Event,
-}
-
-impl<F, B: Body> ResponseFuture<F, B> {
-    pub(super) fn new(call: F, settings: Arc<Settings>, choice: Choice) -> Self {
-        Self { state: State::Calling { call }, settings, choice }
-    }
 }
 
 impl<F, B, E> Future for ResponseFuture<F, B>
@@ -66,39 +55,40 @@ where
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        if let StateProj::Calling { call } = this.state.as_mut().project() {
-            let response = ready!(call.poll(cx))?;
-            let failed = response.status().as_u16() >= 400;
-            if !failed && !this.settings.successes {
-                return Poll::Ready(Ok(response.map(ResponseBody::untouched)));
-            }
-            match begin(response, this.settings, *this.choice) {
-                Ok(response) => return Poll::Ready(Ok(response)),
-                Err(peek) => this.state.set(State::Peeking { peek: Some(peek) }),
+        let this = self.project();
+        if this.peeking.is_none() {
+            // Spelled out, for `ready!` and `?` would each move the response once more.
+            match this.call.poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(response)) => {
+                    if response.status().as_u16() < 400 && !this.settings.successes {
+                        return Poll::Ready(Ok(response.map(ResponseBody::untouched)));
+                    }
+                    match begin(response, this.settings, *this.choice) {
+                        Ok(response) => return Poll::Ready(Ok(response)),
+                        Err(peeking) => *this.peeking = Some(peeking),
+                    }
+                }
             }
         }
-        match this.state.project() {
-            StateProj::Peeking { peek } => poll_peek(peek, this.settings, *this.choice, cx).map(Ok),
-            StateProj::Calling { .. } => Poll::Pending,
-        }
+        poll_peeking(this.peeking, this.settings, *this.choice, cx).map(Ok)
     }
 }
 
-/// Apart from the rest, so that a success does not pay for its size.
 #[cold]
 #[inline(never)]
-fn poll_peek<B: Body>(
-    slot: &mut Option<Pin<Box<Peek<B, Held>>>>,
+fn poll_peeking<B: Body>(
+    peeking: &mut Option<Peeking<B>>,
     settings: &Settings,
     choice: Choice,
     cx: &mut Context<'_>,
 ) -> Poll<Response<ResponseBody<B>>> {
-    if let Some(peek) = slot {
-        ready!(peek.as_mut().poll_peek(cx));
+    if let Some(peeking) = peeking {
+        ready!(peeking.as_mut().poll_peek(cx));
     }
-    // It is gone only if this is polled after it was ready, which futures may answer as they like; this waits.
-    slot.take().and_then(|peek| finish(peek, settings, choice)).map_or(Poll::Pending, Poll::Ready)
+    // There is always one; a future that is polled after it was ready fails in the call.
+    peeking.take().and_then(|peeking| finish(peeking, settings, choice)).map_or(Poll::Pending, Poll::Ready)
 }
 
 /// The response, where nothing has to be read; else the reading of it.
@@ -108,7 +98,7 @@ fn begin<B: Body>(
     response: Response<B>,
     settings: &Arc<Settings>,
     choice: Choice,
-) -> Result<Response<ResponseBody<B>>, Pin<Box<Peek<B, Held>>>> {
+) -> Result<Response<ResponseBody<B>>, Peeking<B>> {
     let (mut parts, body) = response.into_parts();
     let untouched = |parts, body| Ok(Response::from_parts(parts, ResponseBody::untouched(body)));
     // Classified further in already, and its body given back by that layer.
@@ -125,29 +115,25 @@ fn begin<B: Body>(
         }
         return untouched(parts, body);
     }
-    let (watch, limits) = match sought {
-        Sought::Failure | Sought::Json => (Watch::Nothing, settings.failure),
+    let (stream, limits) = match sought {
+        Sought::Failure | Sought::Json => (None, settings.failure),
         Sought::Event => {
             let errors = StreamErrors::default();
             parts.extensions.insert(errors.clone());
             let stream = Stream::new(settings.clone(), choice, parts.status, errors);
-            (Watch::Stream(Box::new(stream)), settings.stream)
+            (Some(Box::new(stream)), settings.stream)
         }
     };
-    Err(Box::pin(Peek::new(body, Held { watch, head: Some(parts) }, limits)))
+    Err(Box::pin(Peek::new(body, Watch { parts: Some(parts), stream }, limits)))
 }
 
-/// The response with what was read of it; `None` if it has been given already.
-fn finish<B: Body>(
-    mut peek: Pin<Box<Peek<B, Held>>>,
-    settings: &Settings,
-    choice: Choice,
-) -> Option<Response<ResponseBody<B>>> {
+/// `None` only if it had been handed on before.
+fn finish<B: Body>(mut peek: Peeking<B>, settings: &Settings, choice: Choice) -> Option<Response<ResponseBody<B>>> {
     let provider = settings.providers.get(choice);
     let whole = peek.is_whole();
-    let held = peek.as_mut().look();
-    let mut parts = held.head.take()?;
-    let failure = if let Watch::Stream(stream) = &mut held.watch {
+    let watch = peek.as_mut().look();
+    let mut parts = watch.parts.take()?;
+    let failure = if let Some(stream) = &mut watch.stream {
         stream.hand_on().map(|error| error.with_body_in_memory(whole))
     } else {
         peek.with_data(|data| {
@@ -197,8 +183,6 @@ fn compressed(headers: &HeaderMap) -> bool {
 
 impl<F, B: Body> fmt::Debug for ResponseFuture<F, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture")
-            .field("reading", &matches!(self.state, State::Peeking { .. }))
-            .finish_non_exhaustive()
+        f.debug_struct("ResponseFuture").field("reading", &self.peeking.is_some()).finish_non_exhaustive()
     }
 }

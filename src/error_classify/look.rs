@@ -53,47 +53,28 @@ impl fmt::Debug for StreamErrors {
     }
 }
 
-/// What sees the data of a response: nobody, or the look at a stream.
-pub(super) enum Watch {
-    Nothing,
-    Stream(Box<Stream>),
+/// What rides along with a body that is read: its head until it is handed on, and the look at a stream.
+///
+/// It lives in the body's box, so that the future of a call that succeeds has room for neither.
+pub(super) struct Watch {
+    pub(super) parts: Option<Parts>,
+    pub(super) stream: Option<Box<Stream>>,
 }
 
 impl Look for Watch {
     fn data(&mut self, data: &[u8]) -> bool {
-        match self {
-            Self::Nothing => false,
-            Self::Stream(stream) => {
-                let mut events = std::mem::take(&mut stream.events);
-                events.feed(data, |name, data| stream.event(name, data));
-                stream.events = events;
-                stream.begun
-            }
-        }
+        let Some(stream) = &mut self.stream else { return false };
+        let mut events = std::mem::take(&mut stream.events);
+        events.feed(data, |name, data| stream.event(name, data));
+        stream.events = events;
+        stream.begun
     }
 
     fn end(&mut self) {
-        if let Self::Stream(stream) = self {
+        if let Some(stream) = &mut self.stream {
             let mut events = std::mem::take(&mut stream.events);
             events.end(|name, data| stream.event(name, data));
         }
-    }
-}
-
-/// What stays with a body that is read: who sees its data, and the head of its response until that is handed on. Kept
-/// here and not in the future, whose size every call pays for.
-pub(super) struct Held {
-    pub(super) watch: Watch,
-    pub(super) head: Option<Parts>,
-}
-
-impl Look for Held {
-    fn data(&mut self, data: &[u8]) -> bool {
-        self.watch.data(data)
-    }
-
-    fn end(&mut self) {
-        self.watch.end();
     }
 }
 

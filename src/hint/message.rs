@@ -20,13 +20,21 @@ const PHRASES: [&str; 8] = [
 
 /// The wait that the first such phrase in the text gives.
 pub(crate) fn in_message(text: &str) -> Option<Duration> {
-    // Digits behind a blank are rare: looked for first, byte by byte.
-    let mut starts =
-        text.as_bytes().windows(2).enumerate().filter(|(_, pair)| pair[0] == b' ' && pair[1].is_ascii_digit());
-    starts.find_map(|(at, _)| {
-        let (before, after) = (text.get(..at)?, text.get(at + 1..)?);
-        PHRASES.iter().any(|phrase| ends_with(before, phrase)).then(|| prose(after))?
-    })
+    // All of them end in "in" or "after", with a blank and a digit behind; digits are rare.
+    let bytes = text.as_bytes();
+    let mut from = 0;
+    while let Some(next) = bytes.get(from..)?.iter().position(u8::is_ascii_digit) {
+        let digit = from + next;
+        from = digit + 1;
+        let Some(before) = digit.checked_sub(1) else { continue };
+        if let [.., b'n' | b'N' | b'r' | b'R', b' '] = bytes.get(..digit)? {
+            let phrase = PHRASES.iter().any(|phrase| ends_with(text.get(..before).unwrap_or_default(), phrase));
+            if let Some(wait) = phrase.then(|| prose(text.get(digit..)?)).flatten() {
+                return Some(wait);
+            }
+        }
+    }
+    None
 }
 
 fn ends_with(text: &str, end: &str) -> bool {

@@ -64,12 +64,12 @@ impl Providers {
     }
 
     /// Only a number, which a future holds more cheaply than the provider.
-    #[inline]
     pub(crate) fn choose<B>(&self, request: &Request<B>) -> Choice {
-        if self.hosts.is_empty() { Choice(0) } else { self.choose_by_host(request) }
+        if self.hosts.is_empty() { Choice(0) } else { self.by_host_of(request) }
     }
 
-    fn choose_by_host<B>(&self, request: &Request<B>) -> Choice {
+    #[inline(never)]
+    fn by_host_of<B>(&self, request: &Request<B>) -> Choice {
         let host = request.uri().host().or_else(|| {
             let host = request.headers().get(HOST)?.to_str().ok()?;
             Some(host.rsplit_once(':').map_or(host, |(host, _)| host))

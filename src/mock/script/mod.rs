@@ -111,6 +111,18 @@ pub struct Sent {
 }
 
 impl Sent {
+    /// A request that is sent at once, before its body is read.
+    pub(in crate::mock) fn of<B>(request: &http::Request<B>) -> Self {
+        Self {
+            at: Duration::ZERO,
+            answered: None,
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            headers: request.headers().clone(),
+            body: Bytes::new(),
+        }
+    }
+
     /// The first value of this header, where it is readable text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {

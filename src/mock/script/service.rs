@@ -7,7 +7,6 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
@@ -58,15 +57,8 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let ready = std::mem::take(&mut self.ready);
-        let (parts, body) = request.into_parts();
-        let sent = Sent {
-            at: std::time::Duration::ZERO,
-            answered: None,
-            method: parts.method,
-            uri: parts.uri,
-            headers: parts.headers,
-            body: Bytes::new(),
-        };
+        let sent = Sent::of(&request);
+        let body = request.into_body();
         let begun = Instant::now();
         let (index, step) = self.begin(begun, ready, &sent);
         ScriptFuture {

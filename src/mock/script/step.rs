@@ -152,7 +152,7 @@ impl Step {
     }
 
     /// Settles what a function decides, and what all of it waits.
-    pub(super) fn settle(self, sent: &Sent) -> Self {
+    pub(in crate::mock) fn settle(self, sent: &Sent) -> Self {
         let mut step = self;
         // A function may answer with another function; it is not followed forever.
         for _ in 0..16 {
@@ -164,12 +164,12 @@ impl Step {
         step.plan(|plan| plan.problem = Some("functions that answer with functions, without end".into()))
     }
 
-    pub(super) fn wait(&self) -> Duration {
+    pub(in crate::mock) fn wait(&self) -> Duration {
         self.delay
     }
 
     /// What comes back; `None` for an answer that never comes.
-    pub(super) fn result(self) -> Option<Result<Response<MockBody>, MockError>> {
+    pub(in crate::mock) fn result(self) -> Option<Result<Response<MockBody>, MockError>> {
         match self.kind {
             Kind::Respond(plan) => Some(plan.response()),
             Kind::Dropped => Some(Err(MockErrorKind::Reset.into())),

@@ -1,0 +1,116 @@
+//! A call's attempts so far, for those who decide without the service: tower's own retry, and the test kit.
+
+use std::time::Duration;
+
+use http::{Extensions, HeaderMap, Method, Response};
+use tokio::time::Instant;
+use tower::BoxError;
+
+use super::{
+    BackoffRetryLayer, Decision, StopReason,
+    settings::{Failed, outcome},
+};
+use crate::{Call, failure};
+
+/// One call, attempt by attempt.
+#[derive(Clone, Debug)]
+pub(crate) struct Course {
+    start: Instant,
+    deadline: Option<Instant>,
+    attempts: u32,
+    last_wait: Duration,
+    /// What the last retry took from the budget.
+    withdrawn: Option<u64>,
+}
+
+/// Of a request, what a decision may rest on.
+pub(crate) type Traits<'a> = (&'a Method, &'a HeaderMap, &'a Extensions);
+
+impl Course {
+    /// A call that comes now.
+    pub(crate) fn at(now: Instant) -> Self {
+        Self { start: now, deadline: None, attempts: 0, last_wait: Duration::ZERO, withdrawn: None }
+    }
+
+    /// A call that `layer` is to retry; it came when its [`Call`] says, or now.
+    pub(crate) fn begin(layer: &BackoffRetryLayer, call: Option<&Call>, now: Instant) -> Self {
+        let settings = &layer.settings;
+        let start = call.map_or(now, Call::start);
+        settings.budget.call(start);
+        let own = settings.max_elapsed.and_then(|elapsed| start.checked_add(elapsed));
+        Self { deadline: call.and_then(Call::deadline).into_iter().chain(own).min(), ..Self::at(start) }
+    }
+
+    /// Attempts that have ended.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// What follows this outcome by all that the layer says; `None` after a success.
+    pub(crate) fn judge<RB>(
+        &mut self,
+        layer: &BackoffRetryLayer,
+        request: Traits<'_>,
+        result: &Result<Response<RB>, BoxError>,
+        now: Instant,
+    ) -> Option<Decision> {
+        let decision = self.judge_by(|failed| layer.settings.decide(failed), Some(request), result, now);
+        if decision.is_none() {
+            layer.settings.budget.succeeded(self.withdrawn);
+        }
+        decision
+    }
+
+    /// What follows by a policy alone, and the rule that is no policy's: not before the server's time.
+    #[cfg(feature = "mock")]
+    pub(crate) fn judge_alone<RB>(
+        &mut self,
+        policy: &dyn super::Policy,
+        random: f64,
+        result: &Result<Response<RB>, BoxError>,
+        now: Instant,
+    ) -> Option<Decision> {
+        use crate::RetryHint;
+        let decide = |failed: &Failed<'_>| {
+            let floor = match failed.error.retry() {
+                RetryHint::Never => return Err(StopReason::NotRetryable),
+                RetryHint::Backoff => Duration::ZERO,
+                RetryHint::After(hint) => hint,
+            };
+            match policy.decide(&failed.attempt(random)) {
+                Decision::Retry(wait) => Ok((wait.max(floor), 0)),
+                Decision::Stop(reason) => Err(reason),
+            }
+        };
+        self.judge_by(decide, None, result, now)
+    }
+
+    fn judge_by<RB>(
+        &mut self,
+        decide: impl FnOnce(&Failed<'_>) -> Result<(Duration, u64), StopReason>,
+        request: Option<Traits<'_>>,
+        result: &Result<Response<RB>, BoxError>,
+        now: Instant,
+    ) -> Option<Decision> {
+        self.attempts = self.attempts.saturating_add(1);
+        let error = failure(result)?;
+        let decision = decide(&Failed {
+            number: self.attempts,
+            start: self.start,
+            deadline: self.deadline,
+            last_wait: self.last_wait,
+            error: &error,
+            request,
+            outcome: outcome(result),
+            now,
+        });
+        Some(match decision {
+            Ok((wait, withdrawn)) => {
+                self.last_wait = wait;
+                self.withdrawn = Some(withdrawn);
+                Decision::Retry(wait)
+            }
+            Err(reason) => Decision::Stop(reason),
+        })
+    }
+}

@@ -1,0 +1,132 @@
+//! The same decisions under tower's own `RetryLayer`.
+
+use http::{Method, Request, Response};
+use tokio::time::{Instant, sleep};
+use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, retry::RetryLayer, service_fn};
+use tower_outbound::{
+    Call, Gate, Refused,
+    backoff_retry::{Backoff, BackoffRetryLayer, Budget, Idempotent, Repeat, Standard},
+    mock::{MockBody, Script, Step, dropped, ok, status},
+    nz,
+};
+
+use super::{ms, played, post, request, secs};
+
+/// The script under tower's retry, with the decisions of `layer`.
+fn under_tower(
+    layer: &BackoffRetryLayer,
+    script: &Script,
+) -> impl Service<Request<String>, Response = Response<MockBody>, Error = BoxError> + Clone + use<> {
+    ServiceBuilder::new().layer(RetryLayer::new(layer.tower_policy())).map_err(BoxError::from).service(script.clone())
+}
+
+fn scripts() -> Vec<Vec<Step>> {
+    vec![
+        vec![ok("")],
+        vec![status(429).retry_after(2), dropped(), ok("")],
+        vec![status(503), status(500).delay(ms(300)), status(502), ok("")],
+        vec![status(429).retry_after(121)],
+        vec![status(429).retry_after(90).delay(secs(5)), status(429).retry_after(90), ok("")],
+        vec![dropped(), status(400)],
+        vec![status(401)],
+        vec![dropped(), dropped(), dropped()],
+    ]
+}
+
+fn layers() -> Vec<BackoffRetryLayer> {
+    let fibonacci = Standard::new().max_attempts(nz!(6)).backoff(Backoff::fibonacci(secs(1)));
+    vec![
+        BackoffRetryLayer::new(),
+        BackoffRetryLayer::openai_sdk(),
+        BackoffRetryLayer::aws_standard(),
+        BackoffRetryLayer::new().policy(fibonacci).max_wait(secs(3)),
+        BackoffRetryLayer::aws_standard().max_elapsed(ms(1500)),
+        BackoffRetryLayer::new().repeat(Repeat::All).budget(Budget::retry_tokens(7)),
+        BackoffRetryLayer::new().budget(Budget::unlimited()).max_wait(secs(1)),
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn same_script_same_times() {
+    // Each with its own budget, and alike.
+    for (l, (one, other)) in layers().into_iter().zip(layers()).enumerate() {
+        for (s, steps) in scripts().into_iter().enumerate() {
+            for method in [Method::GET, Method::POST] {
+                let script = |steps: &[Step]| steps.iter().cloned().fold(Script::new().strict(), Script::then);
+                let (ours, towers) = (script(&steps), script(&steps));
+                let stack = one.clone().hold_jitter(0.7).layer(ours.clone());
+                let plain = played(stack, request(method.clone()), &ours).await;
+                let stack = under_tower(&other.clone().hold_jitter(0.7), &towers);
+                let with_tower = played(stack, request(method.clone()), &towers).await;
+                assert_eq!(plain, with_tower, "layer {l}, script {s}, {method}");
+            }
+        }
+    }
+}
+
+/// Each call on a service that is used again and again has its own start, and is counted in the budget.
+#[tokio::test(start_paused = true)]
+async fn a_service_used_again_starts_anew() {
+    let layer = BackoffRetryLayer::aws_standard()
+        .hold_jitter(1.0)
+        .max_elapsed(secs(5))
+        .budget(Budget::share_of_traffic(0.5).floor(0.0));
+    let script = Script::new().then(status(500)).then(ok("")).then(status(500)).then(status(500)).then(ok(""));
+    let mut service = under_tower(&layer, &script);
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        statuses.push(service.ready().await.unwrap().call(post()).await.unwrap().status().as_u16());
+        sleep(secs(60)).await;
+    }
+    // One call earns half a retry, two earn one (and a minute later it is gone).
+    assert_eq!(statuses, [500, 200, 500]);
+
+    let layer = layer.budget(Budget::unlimited());
+    let script = Script::new().then(ok("")).then(status(500)).then(ok(""));
+    let mut service = under_tower(&layer, &script);
+    for _ in 0..2 {
+        let response = service.ready().await.unwrap().call(post()).await.unwrap();
+        assert_eq!(response.status(), 200);
+        sleep(secs(60)).await;
+    }
+    script.assert_done();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_comes_with_the_request_holds() {
+    let layer = BackoffRetryLayer::aws_standard().hold_jitter(1.0);
+    let script = Script::new().then(status(500)).then(status(500));
+    let stack = under_tower(&layer, &script);
+    let mut request = post();
+    request.extensions_mut().insert(Call::now().with_deadline(Instant::now() + ms(2500)));
+    assert_eq!(played(stack, request, &script).await.0, [secs(0), secs(1)]);
+    script.assert_done();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_gate_refused_is_not_sent_again() {
+    let calls = std::sync::atomic::AtomicU32::new(0);
+    let gate = service_fn(|_| {
+        calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let refused: BoxError = Refused::new(Gate::Quota, Some(secs(9)), "no room").into();
+        async { Err::<Response<MockBody>, _>(refused) }
+    });
+    let policy = BackoffRetryLayer::new().tower_policy();
+    let mut request = post();
+    request.extensions_mut().insert(Idempotent(true));
+    let error = RetryLayer::new(policy).layer(gate).oneshot(request).await.unwrap_err();
+    assert!(error.is::<Refused>());
+    assert_eq!(calls.into_inner(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_a_retry_of_ours_it_stays_out_of_the_way() {
+    let script = Script::new().otherwise(status(500));
+    let stack = ServiceBuilder::new()
+        .layer(BackoffRetryLayer::openai_sdk())
+        .layer(RetryLayer::new(BackoffRetryLayer::openai_sdk().tower_policy()))
+        .map_err(BoxError::from)
+        .service(script.clone());
+    played(stack, post(), &script).await;
+    script.assert_sent(3);
+}
