@@ -33,19 +33,24 @@ impl Limits {
     #[must_use]
     pub fn from_headers(headers: &HeaderMap) -> Self {
         let mut limits = Self::default();
-        // One walk: six look-ups by name cost three times as much.
+        // One walk: look-ups by name cost three times as much.
         for (name, value) in headers {
-            let Some(what) = name.as_str().strip_prefix("x-ratelimit-") else { continue };
-            let (limit, what) = match what.rsplit_once('-') {
-                Some((what, "requests")) => (&mut limits.requests, what),
-                Some((what, "tokens")) => (&mut limits.tokens, what),
+            let name = name.as_str();
+            let limit = match name.len() {
+                24..=30 if name.ends_with("-requests") => &mut limits.requests,
+                22..=28 if name.ends_with("-tokens") => &mut limits.tokens,
                 _ => continue,
             };
-            let limit = limit.get_or_insert_default();
-            match what {
-                "limit" => limit.limit = amount(value).filter(|limit| *limit > 0.0),
-                "remaining" => limit.remaining = amount(value),
-                "reset" => limit.reset = reset(value, headers),
+            match name {
+                "x-ratelimit-limit-requests" | "x-ratelimit-limit-tokens" => {
+                    limit.get_or_insert_default().limit = amount(value).filter(|limit| *limit > 0.0);
+                }
+                "x-ratelimit-remaining-requests" | "x-ratelimit-remaining-tokens" => {
+                    limit.get_or_insert_default().remaining = amount(value);
+                }
+                "x-ratelimit-reset-requests" | "x-ratelimit-reset-tokens" => {
+                    limit.get_or_insert_default().reset = reset(value, headers);
+                }
                 _ => {}
             }
         }
@@ -53,16 +58,24 @@ impl Limits {
     }
 }
 
-/// A count. Negative ones mean "unknown" (Azure sends -1); `30,000` has been seen.
+/// A count, perhaps with commas: `30,000` has been seen. What is no count (Azure sends -1) is unknown.
 fn amount(value: &HeaderValue) -> Option<f64> {
-    let text = value.to_str().ok()?;
-    let number = text.parse::<u64>().ok().or_else(|| text.trim().replace(',', "").parse().ok())?;
-    Some(number as f64)
+    let mut number = None;
+    for byte in value.as_bytes().trim_ascii() {
+        number = match byte {
+            b'0'..=b'9' => Some(number.unwrap_or(0u64).checked_mul(10)?.checked_add(u64::from(byte - b'0'))?),
+            b',' if number.is_some() => number,
+            _ => return None,
+        };
+    }
+    number.map(|number| number as f64)
 }
 
 /// A Go duration (`6m0s`, `7.66s`, `120ms`), seconds, or a point in time.
 fn reset(value: &HeaderValue, headers: &HeaderMap) -> Option<Duration> {
-    let text = value.to_str().ok()?;
-    hint::go_duration(text)
-        .or_else(|| hint::when(text.trim(), || hint::server_now(headers, || WallClock::default().now())))
+    let text = str::from_utf8(value.as_bytes()).ok()?.trim();
+    if text.ends_with('s') {
+        return hint::go_duration(text);
+    }
+    hint::when(text, || hint::server_now(headers, || WallClock::default().now()))
 }

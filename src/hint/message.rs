@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use super::{duration::part, plausible};
+use super::{
+    duration::{SECOND, part},
+    plausible,
+};
 
 const PHRASES: [&str; 8] = [
     "try again in",
@@ -54,13 +57,13 @@ fn prose(text: &str) -> Option<Duration> {
     }
 }
 
-fn word(unit: &str) -> Option<f64> {
-    const UNITS: [(&[&str], f64); 5] = [
-        (&["s", "sec", "secs", "second", "seconds"], 1.0),
-        (&["ms", "msec", "millisecond", "milliseconds"], 1e-3),
-        (&["m", "min", "mins", "minute", "minutes"], 60.0),
-        (&["h", "hr", "hrs", "hour", "hours"], 3600.0),
-        (&["d", "day", "days"], 86400.0),
+fn word(unit: &str) -> Option<u64> {
+    const UNITS: [(&[&str], u64); 5] = [
+        (&["s", "sec", "secs", "second", "seconds"], SECOND),
+        (&["ms", "msec", "millisecond", "milliseconds"], SECOND / 1_000),
+        (&["m", "min", "mins", "minute", "minutes"], 60 * SECOND),
+        (&["h", "hr", "hrs", "hour", "hours"], 3600 * SECOND),
+        (&["d", "day", "days"], 86400 * SECOND),
     ];
     UNITS.iter().find(|(names, _)| names.iter().any(|name| name.eq_ignore_ascii_case(unit))).map(|(_, unit)| *unit)
 }

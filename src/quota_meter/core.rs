@@ -137,7 +137,11 @@ pub struct Counts {
 pub(super) struct Wakes(Vec<Waker>);
 
 impl Wakes {
+    #[inline]
     pub(super) fn wake(self) {
+        if self.0.is_empty() {
+            return;
+        }
         for waker in self.0 {
             waker.wake();
         }
