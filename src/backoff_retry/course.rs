@@ -37,7 +37,7 @@ impl Course {
         let settings = &layer.settings;
         let start = call.map_or(now, Call::start);
         settings.budget.call(start);
-        let own = settings.max_elapsed.and_then(|elapsed| start.checked_add(elapsed));
+        let own = settings.deadline(start);
         Self { deadline: call.and_then(Call::deadline).into_iter().chain(own).min(), ..Self::at(start) }
     }
 

@@ -18,7 +18,10 @@ use super::{
     StopReason,
     trip::{Next, Trip},
 };
-use crate::body::{Resend, drain::Drain};
+use crate::{
+    body::{Resend, drain::Drain},
+    failure,
+};
 
 pin_project! {
     /// The response of a [`BackoffRetry`](super::BackoffRetry).
@@ -68,8 +71,14 @@ impl<S, B, RB> ResponseFuture<S, B, RB>
 where
     S: Service<Request<B>>,
 {
-    pub(super) fn new(future: S::Future, trip: Option<Trip<S, B, RB>>) -> Self {
-        Self { state: State::Attempt { future }, trip }
+    #[inline]
+    pub(super) fn new(future: S::Future, trip: Trip<S, B, RB>) -> Self {
+        Self { state: State::Attempt { future }, trip: Some(trip) }
+    }
+
+    /// Of a call that a retry further out owns.
+    pub(super) fn passing(future: S::Future) -> Self {
+        Self { state: State::Attempt { future }, trip: None }
     }
 }
 
@@ -87,9 +96,15 @@ where
         loop {
             let next = match this.state.as_mut().project() {
                 StateProj::Attempt { future } => {
-                    let result = ready!(future.poll(cx)).map_err(Into::into);
+                    let mut result = ready!(future.poll(cx)).map_err(Into::into);
                     let Some(trip) = this.trip else { return Poll::Ready(result) };
-                    match trip.judge(result) {
+                    let Some(error) = failure(&result) else {
+                        if let Ok(response) = &mut result {
+                            trip.succeed(response);
+                        }
+                        return Poll::Ready(result);
+                    };
+                    match trip.judge(error, result) {
                         Next::Done(result) => return Poll::Ready(result),
                         Next::Send { request, until, rest } => {
                             let wait = Wait::new(trip.fresh_service(), request, until, trip.deadline(), rest);

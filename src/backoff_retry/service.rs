@@ -11,7 +11,11 @@ use http_body::Body;
 use tower::BoxError;
 use tower_service::Service;
 
-use super::{ResponseFuture, settings::Settings, trip::Trip};
+use super::{
+    ResponseFuture,
+    settings::Settings,
+    trip::{Arrival, Kept, Trip},
+};
 use crate::body::Resend;
 
 /// Sends again what may succeed. See the [module](super).
@@ -78,7 +82,13 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let trip = Trip::begin(&mut request, &self.shared);
-        ResponseFuture::new(self.inner.call(request), trip)
+        let settings = &self.shared.settings;
+        let Some(arrival) = Arrival::of(&mut request, settings) else {
+            return ResponseFuture::passing(self.inner.call(request));
+        };
+        let kept = Kept::of(&request);
+        arrival.mark(&mut request, settings, (1, 0));
+        // Made last and in one piece: a trip is too large to be moved about.
+        ResponseFuture::new(self.inner.call(request), Trip::new(Arc::clone(&self.shared), kept, arrival))
     }
 }

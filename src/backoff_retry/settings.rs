@@ -120,6 +120,11 @@ impl Settings {
         Ok((wait, withdrawn))
     }
 
+    /// When a call that came at `start` is to be given up, by the setting.
+    pub(super) fn deadline(&self, start: Instant) -> Option<Instant> {
+        start.checked_add(self.max_elapsed?)
+    }
+
     /// Whether a wait may be begun.
     pub(super) fn fits(&self, wait: Duration, now: Instant, deadline: Option<Instant>) -> Result<(), StopReason> {
         if wait > self.max_wait {

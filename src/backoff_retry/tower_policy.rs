@@ -4,7 +4,7 @@ use http::{Request, Response};
 use tokio::time::{Instant, Sleep, sleep};
 use tower::{BoxError, retry::Policy};
 
-use super::{BackoffRetryLayer, Decision, course::Course};
+use super::{BackoffRetryLayer, Decision, course::Course, trip::Kept};
 use crate::{Call, Refused, body::Resend, find_cause};
 
 /// The decisions of a [`BackoffRetryLayer`] as a [`tower::retry::Policy`], for stacks that have a `RetryLayer` already.
@@ -60,6 +60,6 @@ impl<B: Resend, RB> Policy<Request<B>, Response<RB>, BoxError> for TowerPolicy {
             }
             self.course = Some(Course::begin(&self.layer, call, Instant::now()));
         }
-        super::trip::copy(request)
+        Kept::of(request).map(Kept::into_request)
     }
 }

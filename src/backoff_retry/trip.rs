@@ -2,26 +2,23 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderValue, Request, Response};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use tokio::time::Instant;
 use tower::BoxError;
 
 use super::{
     RetryError, RetryReport, StopReason,
     service::Shared,
-    settings::{Failed, IDEMPOTENCY_KEY, outcome},
+    settings::{Failed, IDEMPOTENCY_KEY, Settings, outcome},
 };
-use crate::{Again, ApiError, Call, Refused, body::Resend, failure, find_cause};
+use crate::{Again, ApiError, Call, Refused, body::Resend, call::next_seq, find_cause};
 
 /// A call on its way.
 pub(super) struct Trip<S, B, RB> {
     shared: Arc<Shared<S>>,
-    /// The request as it came; `None` if its body can go only once.
-    kept: Option<Request<B>>,
-    seq: u64,
-    start: Instant,
-    /// Given with the request, which is rare: boxed, for every call's future has room for it.
-    deadline: Option<Box<Instant>>,
+    /// `None` if the request's body can go only once.
+    kept: Option<Kept<B>>,
+    arrival: Arrival,
     /// Only once something went wrong.
     past: Option<Box<Past<RB>>>,
 }
@@ -40,6 +37,59 @@ struct Past<RB> {
     error: ApiError,
 }
 
+/// A call as it comes to this layer.
+pub(super) struct Arrival {
+    seq: u64,
+    start: Instant,
+    /// Given with the request, which is rare: boxed, for every call's future has room for it.
+    deadline: Option<Box<Instant>>,
+}
+
+impl Arrival {
+    /// `None` if a retry further out owns the call already.
+    pub(super) fn of<B>(request: &mut Request<B>, settings: &Settings) -> Option<Self> {
+        let (seq, start, deadline) = match request.extensions().get::<Call>() {
+            Some(call) if call.is_retried() => return None,
+            Some(call) => (call.seq, call.start, call.deadline.map(Box::new)),
+            None => (next_seq(), Instant::now(), None),
+        };
+        if !request.extensions().is_empty() {
+            // It is put in anew for each attempt, and need not be kept.
+            request.extensions_mut().remove::<Call>();
+        }
+        settings.budget.call(start);
+        if settings.idempotency_keys && !request.method().is_idempotent() {
+            request.headers_mut().entry(IDEMPOTENCY_KEY).or_insert_with(|| settings.new_key());
+        }
+        Some(Self { seq, start, deadline })
+    }
+
+    /// Tells the layers further in, and the server if asked to, which attempt this is: so many attempts, this one
+    /// included, and so many resends.
+    pub(super) fn mark<B>(&self, request: &mut Request<B>, settings: &Settings, (attempt, resends): (u32, u32)) {
+        if let Some(name) = &settings.count_header {
+            request.headers_mut().insert(name, HeaderValue::from(attempt - 1));
+        }
+        if settings.marks {
+            let (seq, start) = (self.seq, self.start);
+            let deadline = self.deadline(settings);
+            request.extensions_mut().insert(Call {
+                seq,
+                start,
+                deadline,
+                attempt,
+                resends,
+                retried: true,
+                lease: None,
+            });
+        }
+    }
+
+    fn deadline(&self, settings: &Settings) -> Option<Instant> {
+        self.deadline.as_deref().copied().into_iter().chain(settings.deadline(self.start)).min()
+    }
+}
+
 /// What follows an attempt.
 pub(super) enum Next<B, RB> {
     Done(Result<Response<RB>, BoxError>),
@@ -52,54 +102,21 @@ pub(super) enum Next<B, RB> {
 }
 
 impl<S, B: Resend, RB> Trip<S, B, RB> {
-    /// Keeps what another attempt needs, and marks the request as one that is retried. `None` if a retry further out
-    /// owns the call already.
-    pub(super) fn begin(request: &mut Request<B>, shared: &Arc<Shared<S>>) -> Option<Self> {
-        if request.extensions().get::<Call>().is_some_and(Call::is_retried) {
-            return None;
-        }
-        let settings = &shared.settings;
-        let call = request.extensions_mut().remove::<Call>().unwrap_or_else(Call::now);
-        settings.budget.call(call.start);
-        if settings.idempotency_keys && !request.method().is_idempotent() {
-            request.headers_mut().entry(IDEMPOTENCY_KEY).or_insert_with(|| settings.new_key());
-        }
-        let mut trip = Self {
-            shared: Arc::clone(shared),
-            kept: copy(request),
-            seq: call.seq,
-            start: call.start,
-            deadline: call.deadline.map(Box::new),
-            past: None,
-        };
-        trip.mark(request);
-        Some(trip)
+    #[inline]
+    pub(super) fn new(shared: Arc<Shared<S>>, kept: Option<Kept<B>>, arrival: Arrival) -> Self {
+        Self { shared, kept, arrival, past: None }
     }
 
-    /// Tells the layers further in, and the server if asked to, which attempt this is.
-    fn mark(&mut self, request: &mut Request<B>) {
+    fn mark(&self, request: &mut Request<B>) {
         let report = self.past.as_ref().map(|past| &past.report);
-        let (attempt, resends) = report.map_or((1, 0), |report| (report.attempts, report.resends));
-        let settings = &self.shared.settings;
-        if let Some(name) = &settings.count_header {
-            request.headers_mut().insert(name, HeaderValue::from(attempt - 1));
-        }
-        if settings.marks {
-            request.extensions_mut().insert(Call {
-                seq: self.seq,
-                start: self.start,
-                deadline: self.deadline(),
-                attempt,
-                resends,
-                retried: true,
-                lease: None,
-            });
-        }
+        let made = report.map_or((1, 0), |report| (report.attempts, report.resends));
+        self.arrival.mark(request, &self.shared.settings, made);
     }
 
     /// What follows this outcome.
-    pub(super) fn judge(&mut self, result: Result<Response<RB>, BoxError>) -> Next<B, RB> {
-        let Some(error) = failure(&result) else { return Next::Done(self.succeed(result)) };
+    #[cold]
+    #[inline(never)]
+    pub(super) fn judge(&mut self, error: ApiError, result: Result<Response<RB>, BoxError>) -> Next<B, RB> {
         let again = match &result {
             Ok(response) => response.extensions().get::<Again>().copied(),
             Err(error) => find_cause::<Again>(&**error).copied(),
@@ -124,7 +141,7 @@ impl<S, B: Resend, RB> Trip<S, B, RB> {
         }
         match next {
             Ok((request, until)) => Next::Send { request, until, rest: self.put_aside(result) },
-            Err(reason) => Next::Done(self.finish(result, Some(reason))),
+            Err(reason) => Next::Done(self.finish(result, reason)),
         }
     }
 
@@ -135,7 +152,7 @@ impl<S, B: Resend, RB> Trip<S, B, RB> {
             return Err(StopReason::ResendsUsed);
         }
         settings.fits(again.not_before.saturating_duration_since(now), now, self.deadline())?;
-        let mut request = self.kept.as_ref().and_then(copy).ok_or(StopReason::BodySpent)?;
+        let mut request = self.kept.as_ref().and_then(Kept::again).ok_or(StopReason::BodySpent)?;
         if let Some(past) = &mut self.past {
             past.made = (past.report.attempts, past.report.resends);
             past.report.resends += 1;
@@ -152,11 +169,11 @@ impl<S, B: Resend, RB> Trip<S, B, RB> {
     ) -> Result<(Request<B>, Instant), StopReason> {
         let deadline = self.deadline();
         let Some(past) = &mut self.past else { return Err(StopReason::NotRetryable) };
-        let mut request = self.kept.as_ref().and_then(copy);
+        let mut request = self.kept.as_ref().and_then(Kept::again);
         let settings = &self.shared.settings;
         let decision = settings.decide(&Failed {
             number: past.report.attempts,
-            start: self.start,
+            start: self.arrival.start,
             deadline,
             last_wait: past.last_wait,
             error: &past.error,
@@ -176,8 +193,7 @@ impl<S, B: Resend, RB> Trip<S, B, RB> {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let own = self.shared.settings.max_elapsed.and_then(|elapsed| self.start.checked_add(elapsed));
-        self.deadline.as_deref().copied().into_iter().chain(own).min()
+        self.arrival.deadline(&self.shared.settings)
     }
 
     /// Keeps a failed response that is whole in memory; of another, hands out the body, to be read and dropped.
@@ -192,21 +208,24 @@ impl<S, B: Resend, RB> Trip<S, B, RB> {
         Some(response.into_body())
     }
 
-    fn succeed(&mut self, result: Result<Response<RB>, BoxError>) -> Result<Response<RB>, BoxError> {
-        let withdrawn = self.past.as_ref().and_then(|past| past.withdrawn);
-        self.shared.settings.budget.succeeded(withdrawn);
-        self.finish(result, None)
+    /// An attempt went well.
+    pub(super) fn succeed(&mut self, response: &mut Response<RB>) {
+        let past = self.past.take();
+        self.shared.settings.budget.succeeded(past.as_ref().and_then(|past| past.withdrawn));
+        if let Some(past) = past {
+            response.extensions_mut().insert(past.report);
+        }
     }
 
     /// What the caller gets, with the report if there is anything to report.
     fn finish(
         &mut self,
         result: Result<Response<RB>, BoxError>,
-        stopped: Option<StopReason>,
+        stopped: StopReason,
     ) -> Result<Response<RB>, BoxError> {
         let Some(past) = self.past.take() else { return result };
         let Past { mut report, error, .. } = *past;
-        report.stopped = stopped;
+        report.stopped = Some(stopped);
         match result {
             Ok(mut response) => {
                 response.extensions_mut().insert(report);
@@ -222,7 +241,7 @@ impl<S, B: Resend, RB> Trip<S, B, RB> {
         let Some(past) = &mut self.past else { return Err(error) };
         (past.report.attempts, past.report.resends) = past.made;
         let response = past.response.take();
-        self.finish(response.ok_or(error), Some(reason))
+        self.finish(response.ok_or(error), reason)
     }
 }
 
@@ -239,13 +258,44 @@ impl<RB> Past<RB> {
     }
 }
 
-/// The same request again; `None` if its body can go only once.
-pub(super) fn copy<B: Resend>(request: &Request<B>) -> Option<Request<B>> {
-    let mut copy = Request::new(request.body().resend()?);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    *copy.extensions_mut() = request.extensions().clone();
-    Some(copy)
+/// A request as it came: written in place, which a [`Request`] cannot be.
+pub(super) struct Kept<B> {
+    method: Method,
+    uri: Uri,
+    version: Version,
+    headers: HeaderMap,
+    extensions: Extensions,
+    body: B,
+}
+
+impl<B: Resend> Kept<B> {
+    /// `None` if its body can go only once.
+    pub(super) fn of(request: &Request<B>) -> Option<Self> {
+        Some(Self {
+            body: request.body().resend()?,
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            headers: request.headers().clone(),
+            extensions: request.extensions().clone(),
+        })
+    }
+
+    /// The same once more.
+    fn again(&self) -> Option<Request<B>> {
+        let Self { method, uri, version, headers, extensions, body } = self;
+        let (method, uri, headers) = (method.clone(), uri.clone(), headers.clone());
+        let (version, extensions, body) = (*version, extensions.clone(), body.resend()?);
+        Some(Self { method, uri, version, headers, extensions, body }.into_request())
+    }
+
+    pub(super) fn into_request(self) -> Request<B> {
+        let mut request = Request::new(self.body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.version_mut() = self.version;
+        *request.headers_mut() = self.headers;
+        *request.extensions_mut() = self.extensions;
+        request
+    }
 }

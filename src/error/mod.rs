@@ -73,9 +73,12 @@ impl ApiError {
 
     /// What a response carries, or else what its head says; `None` for a good one.
     #[must_use]
+    #[inline]
     pub fn of<B>(response: &Response<B>) -> Option<Self> {
         match response.extensions().get::<Self>() {
             Some(error) => Some(error.clone()),
+            // Asked of every answer, and mostly a good one.
+            None if response.status().as_u16() < 400 => None,
             None => Self::from_head(response.status(), response.headers()),
         }
     }
