@@ -1,4 +1,4 @@
-//! Tower layers for outbound calls to metered HTTP APIs.
+#![doc = include_str!("../README.md")]
 
 #[cfg(feature = "backoff-retry")]
 pub mod backoff_retry;

@@ -5,13 +5,14 @@ use std::time::Duration;
 use http::Request;
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_outbound::{
-    Call,
+    Call, ErrorClassifyLayer,
     backoff_retry::{BackoffRetryLayer, Repeat},
     key_check::{ApiKey, KeyCheckLayer, Origin},
+    provider::OpenAi,
     quota_meter::QuotaMeterLayer,
 };
 
-use crate::harness::{Bare, Body, Case, Flaky, ok, ok_with_limits, request};
+use crate::harness::{Bare, Body, Case, Flaky, ok, ok_with_limits, rate_limited, request};
 
 pub(crate) const BARE: &str = "bare service";
 pub(crate) const BARE_6: &str = "bare service, 6 limit headers";
@@ -24,6 +25,9 @@ pub(crate) const KEY_CALL: &str = "KeyCheck, request has a Call";
 pub(crate) const METER: &str = "QuotaMeter";
 pub(crate) const METER_6: &str = "QuotaMeter, 6 limit headers";
 pub(crate) const METER_12: &str = "QuotaMeter, 12 limit headers";
+pub(crate) const CLASSIFY: &str = "ErrorClassify";
+pub(crate) const BARE_429: &str = "bare service, 429 with 400 bytes of JSON";
+pub(crate) const CLASSIFY_429: &str = "ErrorClassify, 429 with 400 bytes of JSON";
 pub(crate) const STACK: &str = "the stack";
 pub(crate) const STACK_6: &str = "the stack, 6 limit headers";
 pub(crate) const STACK_12: &str = "the stack, 12 limit headers";
@@ -32,7 +36,12 @@ pub(crate) const BY_HAND: &str = "by hand";
 /// `$service` under all layers in the recommended order.
 macro_rules! stack {
     ($service:expr) => {
-        ServiceBuilder::new().layer(retry()).layer(key()).layer(QuotaMeterLayer::new()).service($service)
+        ServiceBuilder::new()
+            .layer(retry())
+            .layer(key())
+            .layer(QuotaMeterLayer::new())
+            .layer(classify())
+            .service($service)
     };
 }
 
@@ -40,6 +49,7 @@ macro_rules! stack {
 pub(crate) fn happy() -> Vec<Case> {
     let bare = || Bare::new(ok());
     let with = |headers| Bare::new(ok_with_limits(headers));
+    let limited = || Bare::new(rate_limited());
     let meter = QuotaMeterLayer::new;
     vec![
         Case::new(BARE, bare(), request()),
@@ -48,6 +58,7 @@ pub(crate) fn happy() -> Vec<Case> {
             .over(BARE),
         Case::new(KEY, ServiceBuilder::new().layer(key()).service(bare()), request()).over(BARE),
         Case::new(METER, ServiceBuilder::new().layer(meter()).service(bare()), request()).over(BARE),
+        Case::new(CLASSIFY, ServiceBuilder::new().layer(classify()).service(bare()), request()).over(BARE),
         Case::new(STACK, stack!(bare()), request()).over(BARE),
         Case::new(BARE_CALL, bare(), with_call()),
         Case::new(KEY_CALL, ServiceBuilder::new().layer(key()).service(bare()), with_call()).over(BARE_CALL),
@@ -57,6 +68,8 @@ pub(crate) fn happy() -> Vec<Case> {
         Case::new(BARE_12, with(12), request()),
         Case::new(METER_12, ServiceBuilder::new().layer(meter()).service(with(12)), request()).over(BARE_12),
         Case::new(STACK_12, stack!(with(12)), request()).over(BARE_12),
+        Case::new(BARE_429, limited(), request()),
+        Case::new(CLASSIFY_429, ServiceBuilder::new().layer(classify()).service(limited()), request()).over(BARE_429),
     ]
 }
 
@@ -95,6 +108,10 @@ fn retry() -> BackoffRetryLayer {
 fn key() -> KeyCheckLayer {
     let key = ApiKey::new("sk-test-0123456789").expect("a sound key");
     KeyCheckLayer::new(key, Origin::parse("https://api.openai.com/v1").expect("an origin"))
+}
+
+fn classify() -> ErrorClassifyLayer {
+    ErrorClassifyLayer::new(OpenAi)
 }
 
 fn with_call() -> Request<Body> {

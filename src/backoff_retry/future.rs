@@ -14,7 +14,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tower::BoxError;
 use tower_service::Service;
 
-use super::trip::{Next, Trip};
+use super::{
+    StopReason,
+    trip::{Next, Trip},
+};
 use crate::body::{Resend, drain::Drain};
 
 pin_project! {
@@ -45,11 +48,20 @@ pin_project! {
     struct Wait<S, B, RB> {
         #[pin]
         rest: Option<Drain<RB>>,
+        // Until the next attempt is due; from then on, until the deadline.
         #[pin]
         sleep: Option<Sleep>,
+        due: bool,
+        deadline: Option<Instant>,
         service: S,
         request: Option<Request<B>>,
     }
+}
+
+/// Why there is no next attempt after all.
+struct Missed {
+    error: BoxError,
+    reason: StopReason,
 }
 
 impl<S, B, RB> ResponseFuture<S, B, RB>
@@ -80,15 +92,16 @@ where
                     match trip.judge(result) {
                         Next::Done(result) => return Poll::Ready(result),
                         Next::Send { request, until, rest } => {
-                            State::Waiting { wait: Box::pin(Wait::new(trip.fresh_service(), request, until, rest)) }
+                            let wait = Wait::new(trip.fresh_service(), request, until, trip.deadline(), rest);
+                            State::Waiting { wait: Box::pin(wait) }
                         }
                     }
                 }
                 StateProj::Waiting { wait } => match ready!(wait.as_mut().poll_send(cx)) {
                     Ok(future) => State::Attempt { future },
-                    Err(error) => {
+                    Err(Missed { error, reason }) => {
                         return Poll::Ready(match this.trip {
-                            Some(trip) => trip.not_ready(error),
+                            Some(trip) => trip.give_up(error, reason),
                             None => Err(error),
                         });
                     }
@@ -100,14 +113,15 @@ where
 }
 
 impl<S, B, RB: Body> Wait<S, B, RB> {
-    fn new(service: S, request: Request<B>, until: Instant, rest: Option<RB>) -> Self {
+    fn new(service: S, request: Request<B>, until: Instant, deadline: Option<Instant>, rest: Option<RB>) -> Self {
         let sleep = (until > Instant::now()).then(|| sleep_until(until));
-        Self { rest: rest.and_then(Drain::new), sleep, service, request: Some(request) }
+        let rest = rest.and_then(|rest| Drain::new(rest, deadline));
+        Self { rest, sleep, due: false, deadline, service, request: Some(request) }
     }
 
     /// Ready once the rest of the failed response is read, the time has come, the service is ready, and it has the
     /// request.
-    fn poll_send(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<S::Future, BoxError>>
+    fn poll_send(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<S::Future, Missed>>
     where
         S: Service<Request<B>>,
         S::Error: Into<BoxError>,
@@ -117,11 +131,25 @@ impl<S, B, RB: Body> Wait<S, B, RB> {
             ready!(rest.poll(cx));
             this.rest.set(None);
         }
-        if let Some(sleep) = this.sleep.as_mut().as_pin_mut() {
-            ready!(sleep.poll(cx));
-            this.sleep.set(None);
+        if !*this.due {
+            if let Some(sleep) = this.sleep.as_mut().as_pin_mut() {
+                ready!(sleep.poll(cx));
+            }
+            *this.due = true;
+            this.sleep.set(this.deadline.map(sleep_until));
         }
-        ready!(this.service.poll_ready(cx)).map_err(Into::into)?;
+        match this.service.poll_ready(cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => {
+                return Poll::Ready(Err(Missed { error: error.into(), reason: StopReason::NotReady }));
+            }
+            Poll::Pending => {
+                let Some(sleep) = this.sleep.as_mut().as_pin_mut() else { return Poll::Pending };
+                ready!(sleep.poll(cx));
+                let error = "the service was not ready again before the deadline".into();
+                return Poll::Ready(Err(Missed { error, reason: StopReason::PastDeadline }));
+            }
+        }
         this.request.take().map_or(Poll::Pending, |request| Poll::Ready(Ok(this.service.call(request))))
     }
 }

@@ -159,7 +159,8 @@ impl Standard {
         self
     }
 
-    /// How far over a server's hint a wait may be, at random, as a share of it. Default: 0.1.
+    /// How far over a server's hint a wait may be, at random, as a share of it. Default: 0.1. It gives way to the
+    /// layer's limits, so that whether a hint fits them is not left to chance.
     #[must_use]
     pub fn hint_spread(mut self, share: f64) -> Self {
         self.hint_spread = share;

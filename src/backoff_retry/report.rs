@@ -58,13 +58,13 @@ impl fmt::Display for RetryReport {
 #[derive(Debug)]
 pub struct RetryError {
     report: RetryReport,
+    /// With the original error as its source.
     error: ApiError,
-    source: BoxError,
 }
 
 impl RetryError {
     pub(super) fn new(report: RetryReport, error: ApiError, source: BoxError) -> Self {
-        Self { report, error, source }
+        Self { report, error: error.with_source(source) }
     }
 
     /// What was done before it was given up.
@@ -83,15 +83,15 @@ impl RetryError {
 impl fmt::Display for RetryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "no response after {}", self.report)?;
-        match self.report.stopped {
-            Some(reason) => write!(f, " ({reason}): {}", self.source),
-            None => write!(f, ": {}", self.source),
+        if let Some(reason) = self.report.stopped {
+            write!(f, " ({reason})")?;
         }
+        self.error.source().map_or(Ok(()), |source| write!(f, ": {source}"))
     }
 }
 
 impl Error for RetryError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.source)
+        Some(&self.error)
     }
 }

@@ -19,8 +19,9 @@ use crate::body::Resend;
 /// Inside another `BackoffRetry` it passes everything through: nested retries multiply.
 ///
 /// # Errors
-/// The inner service's, in a [`RetryError`](super::RetryError); one that says "refused" comes out as it is. A failed
-/// response is no error: it comes out as the response it is, with a [`RetryReport`](super::RetryReport).
+/// The inner service's, in a [`RetryError`](super::RetryError); one that says "refused" comes out as it is, unless
+/// something had been sent before. A failed response is no error: it comes out as the response it is, with a
+/// [`RetryReport`](super::RetryReport).
 ///
 /// # Cancel safety
 /// Its future may be dropped at any point; an attempt in flight is dropped with it.

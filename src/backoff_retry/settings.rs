@@ -98,7 +98,10 @@ impl Settings {
         };
         let wait = match error.retry() {
             // Whatever the policy: the server's own time is a floor. What jitter adds to it may not end the call.
-            RetryHint::After(hint) => wait.min(self.max_wait).max(hint),
+            RetryHint::After(hint) => {
+                let left = failed.deadline.map(|deadline| deadline.saturating_duration_since(failed.now));
+                wait.min(left.unwrap_or(Duration::MAX)).min(self.max_wait).max(hint)
+            }
             _ => wait,
         };
         self.fits(wait, failed.now, failed.deadline)?;
@@ -122,8 +125,8 @@ impl Settings {
         if wait > self.max_wait {
             return Err(StopReason::WaitTooLong);
         }
-        let end = now.checked_add(wait);
-        if deadline.is_some_and(|deadline| end.is_none_or(|end| end > deadline)) {
+        let end = now.checked_add(wait).ok_or(StopReason::WaitTooLong)?;
+        if deadline.is_some_and(|deadline| end > deadline) {
             return Err(StopReason::PastDeadline);
         }
         Ok(())

@@ -28,6 +28,8 @@ pub(super) struct Trip<S, B, RB> {
 /// What lies behind a call that failed at least once.
 struct Past<RB> {
     report: RetryReport,
+    /// Attempts and resends before the one under way: what is not sent after all does not count.
+    made: (u32, u32),
     last_wait: Duration,
     /// What the last retry took from the budget.
     withdrawn: Option<u64>,
@@ -102,7 +104,9 @@ impl<S, B: Resend, RB> Trip<S, B, RB> {
             Err(error) => find_cause::<Again>(&**error).copied(),
         };
         let result = match result {
-            Err(refusal) if find_cause::<Refused>(&*refusal).is_some() => return Next::Done(self.refuse(refusal)),
+            Err(refusal) if find_cause::<Refused>(&*refusal).is_some() => {
+                return Next::Done(self.give_up(refusal, StopReason::Refused));
+            }
             result => result,
         };
         match &mut self.past {
@@ -114,6 +118,9 @@ impl<S, B: Resend, RB> Trip<S, B, RB> {
             Some(again) => self.defer(again, now),
             None => self.retry(&result, now),
         };
+        if let (Some(past), true) = (&mut self.past, again.is_none() || next.is_err()) {
+            past.report.push_kind(past.error.kind());
+        }
         match next {
             Ok((request, until)) => Next::Send { request, until, rest: self.put_aside(result) },
             Err(reason) => Next::Done(self.finish(result, Some(reason))),
@@ -129,6 +136,7 @@ impl<S, B: Resend, RB> Trip<S, B, RB> {
         settings.fits(again.not_before.saturating_duration_since(now), now, self.deadline())?;
         let mut request = self.kept.as_ref().and_then(copy).ok_or(StopReason::BodySpent)?;
         if let Some(past) = &mut self.past {
+            past.made = (past.report.attempts, past.report.resends);
             past.report.resends += 1;
         }
         self.mark(&mut request);
@@ -143,7 +151,6 @@ impl<S, B: Resend, RB> Trip<S, B, RB> {
     ) -> Result<(Request<B>, Instant), StopReason> {
         let deadline = self.deadline();
         let Some(past) = &mut self.past else { return Err(StopReason::NotRetryable) };
-        past.report.push_kind(past.error.kind());
         let mut request = self.kept.as_ref().and_then(copy);
         let settings = &self.shared.settings;
         let decision = settings.decide(&Failed {
@@ -159,14 +166,15 @@ impl<S, B: Resend, RB> Trip<S, B, RB> {
         let (wait, withdrawn) = decision?;
         past.withdrawn = Some(withdrawn);
         past.last_wait = wait;
+        past.made = (past.report.attempts, past.report.resends);
         past.report.attempts += 1;
         past.report.waited = past.report.waited.saturating_add(wait);
         let mut request = request.take().ok_or(StopReason::BodySpent)?;
         self.mark(&mut request);
-        Ok((request, now.checked_add(wait).unwrap_or(now)))
+        Ok((request, now.checked_add(wait).ok_or(StopReason::WaitTooLong)?))
     }
 
-    fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         let own = self.shared.settings.max_elapsed.and_then(|elapsed| self.start.checked_add(elapsed));
         self.deadline.into_iter().chain(own).min()
     }
@@ -207,18 +215,13 @@ impl<S, B: Resend, RB> Trip<S, B, RB> {
         }
     }
 
-    /// A gate further in said no: the last response, if it is still at hand, tells the caller more.
-    fn refuse(&mut self, refusal: BoxError) -> Result<Response<RB>, BoxError> {
-        match self.past.as_mut().and_then(|past| past.response.take()) {
-            Some(response) => self.finish(Ok(response), Some(StopReason::Refused)),
-            None => Err(refusal),
-        }
-    }
-
-    /// The inner service did not become ready for another attempt.
-    pub(super) fn not_ready(&mut self, error: BoxError) -> Result<Response<RB>, BoxError> {
-        let response = self.past.as_mut().and_then(|past| past.response.take());
-        self.finish(response.ok_or(error), Some(StopReason::NotReady))
+    /// Another attempt was to follow and was not sent, because the service was not ready or a gate said no: the last
+    /// response, if it is still at hand, tells the caller more.
+    pub(super) fn give_up(&mut self, error: BoxError, reason: StopReason) -> Result<Response<RB>, BoxError> {
+        let Some(past) = &mut self.past else { return Err(error) };
+        (past.report.attempts, past.report.resends) = past.made;
+        let response = past.response.take();
+        self.finish(response.ok_or(error), Some(reason))
     }
 }
 
@@ -231,7 +234,7 @@ impl<S: Clone, B, RB> Trip<S, B, RB> {
 impl<RB> Past<RB> {
     fn new(error: ApiError) -> Self {
         let report = RetryReport { attempts: 1, ..RetryReport::default() };
-        Self { report, last_wait: Duration::ZERO, withdrawn: None, response: None, error }
+        Self { report, made: (1, 0), last_wait: Duration::ZERO, withdrawn: None, response: None, error }
     }
 }
 

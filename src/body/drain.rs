@@ -29,9 +29,10 @@ pin_project! {
 }
 
 impl<B: Body> Drain<B> {
-    /// Starts to read `body`; `None` if it has ended already.
-    pub(crate) fn new(body: B) -> Option<Self> {
+    /// Starts to read `body`, until `deadline` at the longest; `None` if it has ended already.
+    pub(crate) fn new(body: B, deadline: Option<Instant>) -> Option<Self> {
         let limit = Instant::now() + MAX_TIME;
+        let limit = deadline.map_or(limit, |deadline| deadline.min(limit));
         (!body.is_end_stream()).then(|| Self { body, left: MAX_BYTES, limit: sleep_until(limit) })
     }
 }
@@ -43,8 +44,9 @@ impl<B: Body> Future for Drain<B> {
         let mut this = self.project();
         while this.limit.as_mut().poll(cx).is_pending() {
             let Some(Ok(frame)) = ready!(this.body.as_mut().poll_frame(cx)) else { break };
+            // A frame without bytes counts too: an endless row of them is no end of the body.
             let bytes = frame.data_ref().map_or(0, Buf::remaining);
-            match this.left.checked_sub(bytes) {
+            match this.left.checked_sub(bytes.max(1)) {
                 Some(left) => *this.left = left,
                 None => break,
             }

@@ -1,33 +1,31 @@
 //! Takes out what looks like a key. Servers echo keys, headers and URLs in their errors.
 
-/// What keys begin with, and how many characters more it takes to be one.
-const PREFIXES: [(&str, usize); 25] = [
-    ("sk-", 6),
-    ("sk_live_", 6),
-    ("sk_test_", 6),
-    ("rk_live_", 6),
-    ("rk_test_", 6),
-    ("sess-", 12),
-    ("AIza", 10),
-    ("ya29.", 10),
-    ("gsk_", 6),
-    ("xai-", 6),
-    ("pplx-", 8),
-    ("nvapi-", 8),
-    ("ghp_", 8),
-    ("gho_", 8),
-    ("ghu_", 8),
-    ("ghs_", 8),
-    ("ghr_", 8),
-    ("github_pat_", 8),
-    ("glpat-", 8),
-    ("AKIA", 12),
-    ("ASIA", 12),
-    ("dapi", 16),
-    ("hf_", 12),
-    ("r8_", 12),
-    ("eyJ", 16),
-];
+/// What keys begin with, by their first letter, and how many characters more it takes to be one.
+const fn prefixes(first: u8) -> &'static [(&'static str, usize)] {
+    match first {
+        b's' => &[("sk-", 6), ("sk_live_", 6), ("sk_test_", 6), ("sess-", 12)],
+        b'r' => &[("rk_live_", 6), ("rk_test_", 6), ("r8_", 12)],
+        b'A' => &[("AIza", 10), ("AKIA", 12), ("ASIA", 12)],
+        b'g' => &[
+            ("gsk_", 6),
+            ("ghp_", 8),
+            ("gho_", 8),
+            ("ghu_", 8),
+            ("ghs_", 8),
+            ("ghr_", 8),
+            ("github_pat_", 8),
+            ("glpat-", 8),
+        ],
+        b'd' => &[("dapi", 16)],
+        b'e' => &[("eyJ", 16)],
+        b'h' => &[("hf_", 12)],
+        b'n' => &[("nvapi-", 8)],
+        b'p' => &[("pplx-", 8)],
+        b'x' => &[("xai-", 6)],
+        b'y' => &[("ya29.", 10)],
+        _ => &[],
+    }
+}
 
 /// Names whose value is a secret, in `name=value`, `name: value` and `"name": "value"`.
 const NAMES: [&str; 19] = [
@@ -75,52 +73,86 @@ const MASK: &str = "***";
 /// The length from which a run of letters and digits mixed is taken for a key with no prefix (Azure, Cohere, Mistral).
 const LONG: usize = 32;
 
+/// The least that a word can be and still have a key in it.
+const SHORT: usize = 9;
+
 /// Appends the text with every key in it masked: what it begins with stays, so that one can tell which it was.
 ///
 /// `prose`: long runs of letters and digits go as well. Identifiers, which may be such, keep them.
 pub(super) fn mask_into(out: &mut String, text: &str, prose: bool) {
-    let start = out.len();
-    let mut rest = text;
-    while let Some(at) = rest.find(is_word) {
-        let (between, from) = rest.split_at(at);
-        out.push_str(between);
-        let (word, after) = from.split_at(from.find(|c| !is_word(c)).unwrap_or(from.len()));
-        rest = after;
-        if let Some(keep) = key_at(word).or_else(|| (prose && is_long(word)).then_some(0)) {
-            out.push_str(word.get(..keep).unwrap_or_default());
+    // Nearly every text is copied in one piece, in the end: `done` is how much of it has been.
+    let (mut done, mut start) = (0, 0);
+    let mut rest = text.as_bytes();
+    loop {
+        let length = rest.iter().position(|byte| !is_word(*byte)).unwrap_or(rest.len());
+        // Most words end here: too short for a key, and no sign behind them that they name one.
+        let named = match rest.get(length..) {
+            Some([b':' | b'=' | b'"' | b'\'', ..] | [b' ', b':' | b'=', ..]) => true,
+            Some([b' ', ..]) => matches!(length, 5 | 6),
+            _ => false,
+        };
+        if (named || length >= SHORT)
+            && start >= done
+            && let Some((from, to)) = secret(text, start, start + length, named, prose)
+        {
+            out.push_str(text.get(done..from).unwrap_or_default());
             out.push_str(MASK);
-            continue;
+            done = to;
         }
-        out.push_str(word);
-        if let Some((gap, value)) = named_value(word, after, out.get(start..).unwrap_or_default()) {
-            out.push_str(after.get(..gap).unwrap_or_default());
-            out.push_str(MASK);
-            rest = after.get(gap + value..).unwrap_or_default();
-        }
+        // What is between two words, one byte at a time.
+        let Some(after) = rest.get(length + 1..) else { break };
+        (rest, start) = (after, start + length + 1);
     }
-    out.push_str(rest);
+    out.push_str(text.get(done..).unwrap_or_default());
+}
+
+/// From where to where the text is to be masked, for what the word there is or names.
+#[inline(never)]
+fn secret(text: &str, start: usize, end: usize, named: bool, prose: bool) -> Option<(usize, usize)> {
+    let word = text.get(start..end)?;
+    if let Some(keep) = key_at(word).or_else(|| (prose && is_long(word)).then_some(0)) {
+        return Some((start + keep, end));
+    }
+    let after = text.get(end..)?;
+    let other = after.starts_with("://")
+        || matches!(after.as_bytes(), [b' ', next, ..] if !matches!(next, b':' | b'=')) && !is_scheme(word);
+    if !named || other {
+        return None;
+    }
+    let (gap, value) = named_value(word, after, text.get(..start)?)?;
+    Some((end + gap, end + gap + value))
 }
 
 /// `*` counts: a key that the server has masked in the middle is still half a key.
-fn is_word(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '*')
+const fn is_word(byte: u8) -> bool {
+    const WORD: [bool; 256] = {
+        let mut word = [false; 256];
+        let mut byte = 0;
+        while byte < 128 {
+            word[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'_' | b'-' | b'.' | b'*');
+            byte += 1;
+        }
+        word
+    };
+    WORD[byte as usize]
 }
 
 /// How much of the word stays, if a key begins in it.
 fn key_at(word: &str) -> Option<usize> {
-    let mut before = b'-';
-    word.bytes().enumerate().find_map(|(at, byte)| {
-        let begins = !before.is_ascii_alphanumeric()
-            && matches!(byte, b's' | b'r' | b'A' | b'y' | b'g' | b'x' | b'p' | b'n' | b'd' | b'h' | b'e');
-        before = byte;
-        let from = begins.then(|| word.get(at..))??;
-        let prefix = PREFIXES.iter().find(|prefix| begins_with(from, prefix))?;
-        Some(at + prefix.0.len())
+    let last = word.len().checked_sub(SHORT)?;
+    let mut begins = true;
+    word.bytes().take(last + 1).enumerate().find_map(|(at, byte)| {
+        let here = begins && !prefixes(byte).is_empty();
+        begins = !byte.is_ascii_alphanumeric();
+        Some(at + prefix(here.then(|| word.get(at..))??)?)
     })
 }
 
-fn begins_with(word: &str, (prefix, more): &(&str, usize)) -> bool {
-    word.len() >= prefix.len() + more && word.starts_with(prefix)
+/// How long the prefix of a key is that the word begins with.
+fn prefix(word: &str) -> Option<usize> {
+    let known = prefixes(*word.as_bytes().first()?);
+    let found = known.iter().find(|(prefix, more)| word.len() >= prefix.len() + more && word.starts_with(prefix))?;
+    Some(found.0.len())
 }
 
 fn is_long(word: &str) -> bool {
@@ -131,33 +163,45 @@ fn is_long(word: &str) -> bool {
         })
 }
 
+fn is_scheme(word: &str) -> bool {
+    ["bearer", "basic"].iter().any(|scheme| word.eq_ignore_ascii_case(scheme))
+}
+
 /// Where the word names a secret: how long the gap behind it is, and the value behind that.
-fn named_value(word: &str, after: &str, so_far: &str) -> Option<(usize, usize)> {
-    // Most words end here.
-    if !after.starts_with([':', '=', ' ', '"', '\'']) {
-        return None;
-    }
-    let gap = after.find(|c| !matches!(c, ':' | '=' | ' ' | '"' | '\'')).unwrap_or(after.len());
-    let (between, value) = after.split_at(gap);
-    let end = value
-        .find(|c: char| c.is_whitespace() || matches!(c, '&' | '"' | '\'' | ',' | ';' | ')' | '}'))
-        .unwrap_or(value.len());
-    let value = value.get(..end)?;
-    let assigned = gap <= 4 && between.contains([':', '=']);
+fn named_value(word: &str, after: &str, before: &str) -> Option<(usize, usize)> {
     let is = |name: &str| word.eq_ignore_ascii_case(name);
-    let secret = if is("bearer") || is("basic") {
-        between == " " && value.len() >= 8 && !value.bytes().all(|b| b.is_ascii_lowercase() || b == b'.')
+    let scheme = || is_scheme(word);
+    let gap = after.find(|c| !matches!(c, ':' | '=' | ' ' | '"' | '\'')).unwrap_or(after.len());
+    let (between, value) = after.split_at_checked(gap)?;
+    let ends = |c: char| c.is_whitespace() || matches!(c, '&' | '"' | '\'' | ',' | ';' | ')' | '}');
+    let value = value.split(ends).next().unwrap_or_default();
+    let assigned = gap <= 4 && between.contains([':', '=']);
+    let secret = if scheme() {
+        between == " " && value.len() >= 8 && !value.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'.')
     } else if is("key") || is("sig") || is("token") {
         between.starts_with('=') && !value.is_empty()
     } else if is("provided") {
-        assigned && so_far.ends_with("key provided") && value.len() >= 8
+        assigned && before.ends_with("key ") && value.len() >= 8
     } else {
-        assigned
-            && NAMES.iter().any(|name| is(name))
-            && value.len() >= 4
-            && !["bearer", "basic"].iter().any(|scheme| value.eq_ignore_ascii_case(scheme))
+        assigned && NAMES.iter().any(|name| is(name)) && value.len() >= 4 && !is_scheme(value)
     };
     // A value that shows what it is keeps its beginning, when its turn comes.
-    let by_prefix = value.chars().all(is_word) && PREFIXES.iter().any(|prefix| begins_with(value, prefix));
-    (secret && !by_prefix).then_some((gap, value.len()))
+    let by_prefix = || value.bytes().all(is_word) && prefix(value).is_some();
+    (secret && !by_prefix()).then_some((gap, value.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_prefix_is_found() {
+        assert_eq!((0..=255).flat_map(prefixes).count(), 25);
+        for (prefix, more) in (0..=255).flat_map(prefixes) {
+            let key = format!("{prefix}{}", "a".repeat(*more));
+            assert!(key.len() >= SHORT, "{prefix}");
+            assert_eq!(key_at(&key), Some(prefix.len()), "{prefix}");
+            assert_eq!(key_at(&format!("x-{key}")), Some(prefix.len() + 2), "{prefix}");
+        }
+    }
 }

@@ -29,30 +29,21 @@ pin_project! {
     /// The call, and the reading of its response where it failed.
     pub struct ResponseFuture<F, B: Body> {
         #[pin]
-        call: F,
-        peeking: Option<Peeking<B>>,
-        settings: Arc<Settings>,
-        choice: Choice,
+        pub(super) call: F,
+        pub(super) peeking: Option<Peeking<B>>,
+        pub(super) settings: Arc<Settings>,
+        pub(super) choice: Choice,
     }
 }
 
-/// A response whose body is being read. Boxed with what it needs: the path of a success has none of it.
-struct Peeking<B: Body> {
-    parts: Parts,
-    peek: Pin<Box<Peek<B, Watch>>>,
-}
+/// A body that is being read, in a box with the head: the path of a success has room for neither.
+type Peeking<B> = Pin<Box<Peek<B, Watch>>>;
 
 /// What a body is read for.
 enum Sought {
     Failure,
     Json,
     Event,
-}
-
-impl<F, B: Body> ResponseFuture<F, B> {
-    pub(super) fn new(call: F, settings: Arc<Settings>, choice: Choice) -> Self {
-        Self { call, peeking: None, settings, choice }
-    }
 }
 
 impl<F, B, E> Future for ResponseFuture<F, B>
@@ -62,28 +53,42 @@ where
 {
     type Output = Result<Response<ResponseBody<B>>, E>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if this.peeking.is_none() {
-            let response = ready!(this.call.poll(cx))?;
-            let failed = response.status().as_u16() >= 400;
-            if !failed && !this.settings.successes {
-                return Poll::Ready(Ok(response.map(ResponseBody::untouched)));
+            // Spelled out, for `ready!` and `?` would each move the response once more.
+            match this.call.poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(response)) => {
+                    if response.status().as_u16() < 400 && !this.settings.successes {
+                        return Poll::Ready(Ok(response.map(ResponseBody::untouched)));
+                    }
+                    match begin(response, this.settings, *this.choice) {
+                        Ok(response) => return Poll::Ready(Ok(response)),
+                        Err(peeking) => *this.peeking = Some(peeking),
+                    }
+                }
             }
-            match begin(response, this.settings, *this.choice) {
-                Ok(response) => return Poll::Ready(Ok(response)),
-                Err(peeking) => *this.peeking = Some(peeking),
-            }
         }
-        if let Some(peeking) = this.peeking.as_mut() {
-            ready!(peeking.peek.as_mut().poll_peek(cx));
-        }
-        match this.peeking.take() {
-            Some(peeking) => Poll::Ready(Ok(finish(peeking, this.settings, *this.choice))),
-            // Only if it is polled after it was ready, which futures may answer as they like; this waits.
-            None => Poll::Pending,
-        }
+        poll_peeking(this.peeking, this.settings, *this.choice, cx).map(Ok)
     }
+}
+
+#[cold]
+#[inline(never)]
+fn poll_peeking<B: Body>(
+    peeking: &mut Option<Peeking<B>>,
+    settings: &Settings,
+    choice: Choice,
+    cx: &mut Context<'_>,
+) -> Poll<Response<ResponseBody<B>>> {
+    if let Some(peeking) = peeking {
+        ready!(peeking.as_mut().poll_peek(cx));
+    }
+    // There is always one; a future that is polled after it was ready fails in the call.
+    peeking.take().and_then(|peeking| finish(peeking, settings, choice)).map_or(Poll::Pending, Poll::Ready)
 }
 
 /// The response, where nothing has to be read; else the reading of it.
@@ -110,26 +115,29 @@ fn begin<B: Body>(
         }
         return untouched(parts, body);
     }
-    let (watch, limits) = match sought {
-        Sought::Failure | Sought::Json => (Watch::Nothing, settings.failure),
+    let (stream, limits) = match sought {
+        Sought::Failure | Sought::Json => (None, settings.failure),
         Sought::Event => {
             let errors = StreamErrors::default();
             parts.extensions.insert(errors.clone());
             let stream = Stream::new(settings.clone(), choice, parts.status, errors);
-            (Watch::Stream(Box::new(stream)), settings.stream)
+            (Some(Box::new(stream)), settings.stream)
         }
     };
-    Err(Peeking { parts, peek: Box::pin(Peek::new(body, watch, limits)) })
+    Err(Box::pin(Peek::new(body, Watch { parts: Some(parts), stream }, limits)))
 }
 
-fn finish<B: Body>(mut peeking: Peeking<B>, settings: &Settings, choice: Choice) -> Response<ResponseBody<B>> {
+/// `None` only if it had been handed on before.
+fn finish<B: Body>(mut peek: Peeking<B>, settings: &Settings, choice: Choice) -> Option<Response<ResponseBody<B>>> {
     let provider = settings.providers.get(choice);
-    let whole = peeking.peek.is_whole();
-    let failure = if let Watch::Stream(stream) = peeking.peek.as_mut().look() {
+    let whole = peek.is_whole();
+    let watch = peek.as_mut().look();
+    let mut parts = watch.parts.take()?;
+    let failure = if let Some(stream) = &mut watch.stream {
         stream.hand_on().map(|error| error.with_body_in_memory(whole))
     } else {
-        peeking.peek.with_data(|data| {
-            let reply = reply(&peeking.parts, settings, data, whole);
+        peek.with_data(|data| {
+            let reply = reply(&parts, settings, data, whole);
             if reply.status.as_u16() >= 400 {
                 Some(judge(provider, reply))
             } else {
@@ -137,11 +145,10 @@ fn finish<B: Body>(mut peeking: Peeking<B>, settings: &Settings, choice: Choice)
             }
         })
     };
-    let Peeking { mut parts, peek } = peeking;
     if let Some(failure) = failure {
         parts.extensions.insert(failure);
     }
-    Response::from_parts(parts, ResponseBody::peeked(peek))
+    Some(Response::from_parts(parts, ResponseBody::peeked(peek)))
 }
 
 fn reply<'a>(parts: &'a Parts, settings: &'a Settings, body: &'a [u8], in_memory: bool) -> Reply<'a> {

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, response::Parts};
 
 use super::{layer::Settings, sse::Events};
 use crate::{
@@ -53,27 +53,25 @@ impl fmt::Debug for StreamErrors {
     }
 }
 
-/// What sees the data of a response: nobody, or the look at a stream.
-pub(super) enum Watch {
-    Nothing,
-    Stream(Box<Stream>),
+/// What rides along with a body that is read: its head until it is handed on, and the look at a stream.
+///
+/// It lives in the body's box, so that the future of a call that succeeds has room for neither.
+pub(super) struct Watch {
+    pub(super) parts: Option<Parts>,
+    pub(super) stream: Option<Box<Stream>>,
 }
 
 impl Look for Watch {
     fn data(&mut self, data: &[u8]) -> bool {
-        match self {
-            Self::Nothing => false,
-            Self::Stream(stream) => {
-                let mut events = std::mem::take(&mut stream.events);
-                events.feed(data, |name, data| stream.event(name, data));
-                stream.events = events;
-                stream.begun
-            }
-        }
+        let Some(stream) = &mut self.stream else { return false };
+        let mut events = std::mem::take(&mut stream.events);
+        events.feed(data, |name, data| stream.event(name, data));
+        stream.events = events;
+        stream.begun
     }
 
     fn end(&mut self) {
-        if let Self::Stream(stream) = self {
+        if let Some(stream) = &mut self.stream {
             let mut events = std::mem::take(&mut stream.events);
             events.end(|name, data| stream.event(name, data));
         }

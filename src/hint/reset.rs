@@ -18,6 +18,13 @@ use super::{header, plausible, server_now, when};
 
 const FAMILIES: [&str; 4] = ["x-ratelimit-", "anthropic-ratelimit-", "x-rate-limit-", "ratelimit-"];
 
+/// Whether a header of this name speaks of a limit.
+pub(crate) fn is_limit(name: &str) -> bool {
+    // Most names end here.
+    matches!(name.as_bytes().first(), Some(b'x' | b'a' | b'r'))
+        && (name == "ratelimit" || FAMILIES.iter().any(|family| name.starts_with(family)))
+}
+
 /// How long until the dimension that is used up is there again; the longest, where several are.
 ///
 /// A dimension is used up when its `remaining` is 0. Where the server names one reset alone and no `remaining`, that one
@@ -29,7 +36,7 @@ pub(crate) fn exhausted_reset(headers: &HeaderMap, now: impl FnOnce() -> SystemT
     let (mut alone, mut without) = (None, 0);
     for (name, value) in headers {
         let name = name.as_str();
-        if !FAMILIES.iter().any(|family| name.starts_with(family)) {
+        if !is_limit(name) {
             continue;
         }
         let Some((before, after)) = name.split_once("reset") else { continue };

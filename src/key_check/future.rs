@@ -70,7 +70,10 @@ where
 fn learn<RB>(loan: &mut Loan, result: Result<Response<RB>, BoxError>) -> Result<Response<RB>, BoxError> {
     match result {
         Ok(response) => {
+            // A proxy on the way, or a network that wants a login, knows nothing of the key.
+            let is_of_the_way = matches!(response.status().as_u16(), 407 | 511);
             match ApiError::of(&response) {
+                _ if is_of_the_way => {}
                 Some(error) if error.kind() == ErrorKind::Authentication => loan.rejected(error),
                 _ if response.status().is_server_error() => {}
                 _ => loan.accepted(),

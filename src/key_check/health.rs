@@ -30,8 +30,8 @@ struct Health {
 #[derive(Debug)]
 struct Rejection {
     error: ApiError,
-    /// When the next call is let through to look.
-    recheck_at: Instant,
+    /// When the next call is let through to look; `None` for never.
+    recheck_at: Option<Instant>,
     probe_in_flight: bool,
 }
 
@@ -53,7 +53,7 @@ impl Shared {
         let is_probe = self.with(|health| {
             let Some(rejected) = &mut health.rejected else { return Ok((false, health.lease.clone())) };
             let now = Instant::now();
-            if rejected.probe_in_flight || now < rejected.recheck_at {
+            if rejected.probe_in_flight || rejected.recheck_at.is_none_or(|recheck_at| now < recheck_at) {
                 return Err(self.refusal(rejected, now));
             }
             rejected.probe_in_flight = true;
@@ -65,9 +65,11 @@ impl Shared {
     }
 
     fn refusal(&self, rejected: &Rejection, now: Instant) -> Refused {
-        let wait = rejected.recheck_at.saturating_duration_since(now);
+        // While one call looks, nobody knows: "at once" would make who believes it spin.
+        let recheck_at = rejected.recheck_at.filter(|_| !rejected.probe_in_flight);
+        let wait = recheck_at.map(|recheck_at| recheck_at.saturating_duration_since(now));
         let cause = KeyRejected { fingerprint: self.key.fingerprint(), error: rejected.error.clone() };
-        Refused::new(Gate::Key, Some(wait), cause)
+        Refused::new(Gate::Key, wait, cause)
     }
 }
 
@@ -91,8 +93,7 @@ impl Loan {
     /// The server refused the key: nobody uses it until it was looked at again.
     pub(super) fn rejected(&mut self, error: ApiError) {
         self.is_probe = false;
-        let recheck_at = Instant::now();
-        let recheck_at = recheck_at.checked_add(self.shared.recheck).unwrap_or(recheck_at);
+        let recheck_at = Instant::now().checked_add(self.shared.recheck);
         self.shared.with(|health| {
             // A call that left before the key was found well again says nothing of it now.
             if health.lease.id() == self.id {

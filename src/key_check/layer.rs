@@ -24,7 +24,8 @@ impl KeyCheckLayer {
         Self { shared: Arc::new(Shared::new(key, origin, RECHECK)) }
     }
 
-    /// After a 401, how long calls are refused before one looks whether the key is well again. Default: 60 s.
+    /// After a 401, how long calls are refused before one looks whether the key is well again. Default: 60 s;
+    /// [`Duration::MAX`] for never.
     #[must_use]
     pub fn recheck(self, recheck: Duration) -> Self {
         Self { shared: Arc::new(Shared::new(self.shared.key.clone(), self.shared.origin.clone(), recheck)) }

@@ -12,6 +12,8 @@ pub struct Origin {
     is_https: bool,
     host: Box<str>,
     port: u16,
+    /// As most requests spell it: compared first, and with one comparison.
+    authority: Box<str>,
 }
 
 impl Origin {
@@ -43,8 +45,14 @@ impl Origin {
         if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
             return Err(OriginError::UserInfo);
         }
+        // `http` takes any digits for a port, and then reports none.
+        if uri.port_u16().is_none() && uri.authority().is_some_and(|authority| ends_in_port(authority.as_str())) {
+            return Err(OriginError::NotAUrl);
+        }
         let port = uri.port_u16().unwrap_or(default_port(is_https));
-        Ok(Self { is_https, host: host.to_ascii_lowercase().into(), port })
+        let host = host.to_ascii_lowercase();
+        let authority = if port == default_port(is_https) { host.clone() } else { format!("{host}:{port}") };
+        Ok(Self { is_https, host: host.into(), port, authority: authority.into() })
     }
 
     /// Whether a request to `uri` goes there.
@@ -56,8 +64,13 @@ impl Origin {
             _ => return false,
         };
         let Some(authority) = uri.authority() else { return false };
-        is_https == self.is_https
-            && authority.port_u16().unwrap_or(default_port(is_https)) == self.port
+        if is_https != self.is_https {
+            return false;
+        }
+        if authority.as_str() == &*self.authority {
+            return true;
+        }
+        authority.port_u16().unwrap_or(default_port(is_https)) == self.port
             && authority.host().eq_ignore_ascii_case(&self.host)
     }
 
@@ -65,6 +78,11 @@ impl Origin {
         let bare = self.host.trim_start_matches('[').trim_end_matches(']');
         &*self.host == "localhost" || bare.parse().is_ok_and(|address: IpAddr| address.is_loopback())
     }
+}
+
+/// Whether there is something after a colon that is no part of an address in brackets.
+fn ends_in_port(authority: &str) -> bool {
+    authority.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty() && !port.ends_with(']'))
 }
 
 fn default_port(is_https: bool) -> u16 {

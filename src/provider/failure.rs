@@ -14,6 +14,52 @@ pub struct Failure<'a> {
     pub(crate) headers: &'a HeaderMap,
     pub(crate) body: &'a [u8],
     pub(crate) facts: Facts<'a>,
+    pub(crate) present: Present,
+}
+
+/// Which of the headers that say anything are there, found in one walk: a look-up for each of them, most in vain,
+/// would cost more than the reading of the body.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Present(u8);
+
+impl Present {
+    /// Some hint of when to come back.
+    pub(crate) const RETRY_AFTER: u8 = 1;
+    /// The server's word on whether to.
+    pub(crate) const SHOULD_RETRY: u8 = 2;
+    /// Some limit and its reset.
+    pub(crate) const LIMITS: u8 = 4;
+    pub(crate) const AWS: u8 = 8;
+    pub(crate) const REQUEST_ID: u8 = 16;
+
+    fn of(headers: &HeaderMap) -> Self {
+        Self(headers.keys().fold(0, |seen, name| {
+            seen | match name.as_str() {
+                "retry-after" | "retry-after-ms" | "x-ms-retry-after-ms" => Self::RETRY_AFTER,
+                "x-should-retry" | "stripe-should-retry" => Self::SHOULD_RETRY,
+                "x-amzn-errortype" => Self::AWS,
+                "x-request-id"
+                | "request-id"
+                | "x-amzn-requestid"
+                | "apim-request-id"
+                | "x-github-request-id"
+                | "x-oai-request-id"
+                | "cf-ray" => Self::REQUEST_ID,
+                name if hint::is_limit(name) => Self::LIMITS,
+                _ => 0,
+            }
+        }))
+    }
+
+    pub(crate) const fn has(self, which: u8) -> bool {
+        self.0 & which != 0
+    }
+}
+
+impl<'a> Failure<'a> {
+    pub(crate) fn new(status: StatusCode, headers: &'a HeaderMap, body: &'a [u8], facts: Facts<'a>) -> Self {
+        Self { status, headers, body, facts, present: Present::of(headers) }
+    }
 }
 
 impl<'a> Failure<'a> {
@@ -73,6 +119,9 @@ impl<'a> Failure<'a> {
 
     /// The name of AWS's exception, without what it appends.
     pub(crate) fn aws_header(&self) -> Option<&'a str> {
+        if !self.present.has(Present::AWS) {
+            return None;
+        }
         let name = hint::header(self.headers, "x-amzn-errortype")?;
         let name = name.split_once(':').map_or(name, |(name, _)| name);
         Some(name.rsplit_once('#').map_or(name, |(_, name)| name)).filter(|name| !name.is_empty())

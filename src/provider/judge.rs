@@ -7,6 +7,7 @@ use http::{HeaderMap, StatusCode};
 use super::{
     Code, Failure, Generic, Provider, Verdict,
     facts::Facts,
+    failure::Present,
     rules::{Phrase, Rank},
     tables,
 };
@@ -41,7 +42,7 @@ pub(crate) fn judge_head(status: StatusCode, headers: &HeaderMap) -> Option<ApiE
 /// A failed response.
 pub(crate) fn judge(provider: &dyn Provider, reply: Reply<'_>) -> ApiError {
     let Reply { status, headers, body, .. } = reply;
-    report(provider, reply, Failure { status, headers, body, facts: Facts::of(body) })
+    report(provider, reply, Failure::new(status, headers, body, Facts::of(body)))
 }
 
 /// A response of status 200, in which a failure may be. `incomplete`: half an answer is one, too.
@@ -79,7 +80,7 @@ fn inside(provider: &dyn Provider, reply: Reply<'_>, facts: Facts<'_>) -> ApiErr
     let expired = (facts.state.as_deref() == Some("expired")).then_some(504);
     let own = facts.nested_status.or(number).filter(|status| (400..600).contains(status));
     let status = own.or(expired).and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(reply.status);
-    report(provider, reply, Failure { status, headers: reply.headers, body: reply.body, facts })
+    report(provider, reply, Failure::new(status, reply.headers, reply.body, facts))
 }
 
 fn report(provider: &dyn Provider, reply: Reply<'_>, failure: Failure<'_>) -> ApiError {
@@ -199,6 +200,9 @@ fn best_code<'a>(provider: &dyn Provider, failure: &'a Failure<'_>) -> Option<(C
 
 /// The server's own word on whether to send again: it overrules every rule, but not what the failure is.
 fn should_retry(failure: &Failure<'_>) -> Option<bool> {
+    if !failure.present.has(Present::SHOULD_RETRY) {
+        return None;
+    }
     ["x-should-retry", "stripe-should-retry"].iter().find_map(|name| match failure.header(name)? {
         word if word.eq_ignore_ascii_case("true") => Some(true),
         word if word.eq_ignore_ascii_case("false") => Some(false),
@@ -210,7 +214,9 @@ fn should_retry(failure: &Failure<'_>) -> Option<bool> {
 fn wait(failure: &Failure<'_>, kind: ErrorKind, clock: &WallClock) -> Option<Duration> {
     let (headers, facts) = (failure.headers, &failure.facts);
     let now = || clock.now();
-    let said = hint::retry_after(headers, now)
+    let present = failure.present;
+    let header = present.has(Present::RETRY_AFTER).then(|| hint::retry_after(headers, now)).flatten();
+    let said = header
         .or(facts.retry_delay)
         .or(facts.reset_delay)
         .or_else(|| hint::when(facts.reset.as_deref()?, || hint::server_now(headers, now)));
@@ -223,7 +229,10 @@ fn wait(failure: &Failure<'_>, kind: ErrorKind, clock: &WallClock) -> Option<Dur
     // The draft has `RateLimit` on a 503 too; of the others only a rate limit says that it was the limit.
     let draft =
         || hint::ietf_rate_limit(headers).filter(|_| limited || failure.status == StatusCode::SERVICE_UNAVAILABLE);
-    told.or_else(draft).or_else(|| hint::exhausted_reset(headers, now).filter(|_| limited))
+    if told.is_some() || !present.has(Present::LIMITS) {
+        return told;
+    }
+    draft().or_else(|| hint::exhausted_reset(headers, now).filter(|_| limited))
 }
 
 /// Where APIs put the id of a request.
@@ -238,7 +247,16 @@ const REQUEST_IDS: [&str; 7] = [
 ];
 
 fn request_id<'a>(failure: &'a Failure<'_>) -> Option<&'a str> {
-    let header = || REQUEST_IDS.iter().find_map(|name| failure.header(name)).filter(|id| !id.is_empty());
     // The body's own is the API's; a header may be a proxy's.
-    failure.facts.request_id.as_deref().or_else(header)
+    if let Some(id) = failure.facts.request_id.as_deref() {
+        return Some(id);
+    }
+    if !failure.present.has(Present::REQUEST_ID) {
+        return None;
+    }
+    // One walk costs less than a look-up for each name.
+    let place = |name: &str| REQUEST_IDS.iter().position(|id| *id == name);
+    let ids = failure.headers.iter().filter_map(|(name, value)| Some((place(name.as_str())?, value)));
+    let (_, id) = ids.min_by_key(|(place, _)| *place)?;
+    id.to_str().ok().map(str::trim).filter(|id| !id.is_empty())
 }

@@ -97,7 +97,11 @@ impl Phrase {
     }
 
     pub(crate) fn fits(&self, message: &str) -> bool {
-        message.strip_prefix(self.start).is_some_and(|rest| self.contains.is_empty() || rest.contains(self.contains))
+        // Of many phrases nearly all differ in their first letter.
+        message.as_bytes().first() == self.start.as_bytes().first()
+            && message
+                .strip_prefix(self.start)
+                .is_some_and(|rest| self.contains.is_empty() || rest.contains(self.contains))
     }
 }
 

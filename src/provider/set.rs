@@ -65,9 +65,11 @@ impl Providers {
 
     /// Only a number, which a future holds more cheaply than the provider.
     pub(crate) fn choose<B>(&self, request: &Request<B>) -> Choice {
-        if self.hosts.is_empty() {
-            return Choice(0);
-        }
+        if self.hosts.is_empty() { Choice(0) } else { self.by_host_of(request) }
+    }
+
+    #[inline(never)]
+    fn by_host_of<B>(&self, request: &Request<B>) -> Choice {
         let host = request.uri().host().or_else(|| {
             let host = request.headers().get(HOST)?.to_str().ok()?;
             Some(host.rsplit_once(':').map_or(host, |(host, _)| host))

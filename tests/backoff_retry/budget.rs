@@ -1,0 +1,65 @@
+//! The budget of all calls together.
+
+use std::sync::Arc;
+
+use tower::{Layer, ServiceExt};
+use tower_outbound::{
+    backoff_retry::{Budget, StopReason},
+    mock::{Script, ok},
+};
+
+use super::{attempts, every_second, overloaded, send};
+use crate::common::{Told, again, get, report, secs};
+
+#[tokio::test(start_paused = true)]
+async fn where_everything_fails_the_load_stays_at_one_and_a_tenth() {
+    let script = Script::new().otherwise(overloaded());
+    let layer = attempts(4).budget(Budget::share_of_traffic(0.1).floor(0.0));
+    let service = layer.layer(Told(script.clone()));
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..2_000 {
+        calls.spawn(service.clone().oneshot(get()));
+        tokio::time::sleep(crate::common::ms(10)).await;
+    }
+    let answers = calls.join_all().await;
+    let stopped = |reason| {
+        answers.iter().filter(|answer| answer.as_ref().is_ok_and(|it| report(it).stopped == Some(reason))).count()
+    };
+    assert_eq!(stopped(StopReason::BudgetUsed) + stopped(StopReason::AttemptsUsed), 2_000);
+    assert!((2_150..=2_200).contains(&script.count()), "{} calls for 2,000", script.count());
+}
+
+/// One layer applied twice, its clones, and layers that were given the same one: all share it.
+#[tokio::test(start_paused = true)]
+async fn it_is_shared_by_all_it_was_given_to() {
+    let budget = Arc::new(Budget::retry_tokens(15));
+    let one = every_second().budget(budget.clone());
+    let other = attempts(5).budget(budget.clone());
+    let script = Script::new().otherwise(overloaded());
+    send(&one, &script, get()).await.unwrap();
+    let left = budget.tokens_left();
+    send(&other, &script, get()).await.unwrap();
+    assert_eq!((left, budget.tokens_left(), script.count()), (Some(5), Some(0), 3 + 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_setting_made_later_keeps_what_was_spent() {
+    let layer = every_second().budget(Budget::retry_tokens(10));
+    let script = Script::new().otherwise(overloaded());
+    send(&layer, &script, get()).await.unwrap();
+    send(&layer.max_wait(secs(9.0)), &script, get()).await.unwrap();
+    script.assert_sent(3 + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_is_not_made_takes_nothing() {
+    let budget = Arc::new(Budget::retry_tokens(5));
+    let layer = every_second().budget(budget.clone());
+    for step in [super::limited(secs(500.0)), again(500_000)] {
+        send(&layer, &Script::new().then(step), get()).await.unwrap();
+    }
+    send(&layer.clone().max_elapsed(secs(0.5)), &Script::new().then(overloaded()), get()).await.unwrap();
+    assert_eq!(budget.tokens_left(), Some(5));
+    send(&layer, &Script::new().then(overloaded()).then(ok("done")), get()).await.unwrap();
+    assert_eq!(budget.tokens_left(), Some(5), "taken, and given back by the success");
+}
