@@ -20,7 +20,8 @@ pub(super) struct Trip<S, B, RB> {
     kept: Option<Request<B>>,
     seq: u64,
     start: Instant,
-    deadline: Option<Instant>,
+    /// Given with the request, which is rare: boxed, for every call's future has room for it.
+    deadline: Option<Box<Instant>>,
     /// Only once something went wrong.
     past: Option<Box<Past<RB>>>,
 }
@@ -68,7 +69,7 @@ impl<S, B: Resend, RB> Trip<S, B, RB> {
             kept: copy(request),
             seq: call.seq,
             start: call.start,
-            deadline: call.deadline,
+            deadline: call.deadline.map(Box::new),
             past: None,
         };
         trip.mark(request);
@@ -176,7 +177,7 @@ impl<S, B: Resend, RB> Trip<S, B, RB> {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let own = self.shared.settings.max_elapsed.and_then(|elapsed| self.start.checked_add(elapsed));
-        self.deadline.into_iter().chain(own).min()
+        self.deadline.as_deref().copied().into_iter().chain(own).min()
     }
 
     /// Keeps a failed response that is whole in memory; of another, hands out the body, to be read and dropped.

@@ -39,7 +39,7 @@ const BLIND_GATE: Duration = Duration::from_secs(1);
 /// A waiting call, by its number in the slab.
 pub(super) type WaiterId = usize;
 /// A call that was let go, by its number in the slab.
-pub(super) type FlightId = usize;
+pub(super) type FlightId = u32;
 
 #[derive(Debug)]
 pub(super) enum Arrival {
@@ -307,7 +307,7 @@ impl Core {
     pub(super) fn sent(&mut self, now: Moment, id: FlightId) {
         let mark = self.reserved();
         let epoch = self.gate.epoch;
-        if let Some(flight) = self.flights.get_mut(id) {
+        if let Some(flight) = self.flights.get_mut(id as usize) {
             flight.left = now;
             flight.mark = mark;
             flight.epoch = epoch;
@@ -323,7 +323,7 @@ impl Core {
 
     /// A sent call has ended. For a 429 that means "wait": when it may be sent again.
     pub(super) fn settle(&mut self, now: Moment, id: FlightId, outcome: Outcome, wakes: &mut Wakes) -> Option<Moment> {
-        let flight = self.flights.try_remove(id)?;
+        let flight = self.flights.try_remove(id as usize)?;
         self.end_probe(&flight);
         let mut opens = None;
         match outcome {
@@ -448,11 +448,12 @@ impl Core {
             spent.probe_in_flight = true;
         }
         let (mark, epoch) = (self.reserved(), self.gate.epoch);
-        self.flights.insert(Flight { cost, epoch, left: now, mark, probe })
+        // There are never more of them than the window, which is a u32.
+        self.flights.insert(Flight { cost, epoch, left: now, mark, probe }) as FlightId
     }
 
     fn give_back(&mut self, id: FlightId) {
-        if let Some(flight) = self.flights.try_remove(id) {
+        if let Some(flight) = self.flights.try_remove(id as usize) {
             self.end_probe(&flight);
             self.requests.refund(flight.cost.requests);
             self.tokens.refund(flight.cost.tokens);

@@ -56,7 +56,7 @@ impl Scope {
             }
             arrival
         }) {
-            Arrival::Go(id) => Entry::Go(Flight { scope, id: Some(id), sent: true }),
+            Arrival::Go(id) => Entry::Go(Flight { scope, id, stage: Stage::Sent }),
             Arrival::Wait(id) => Entry::Wait(Waiter { scope, id: Some(id) }),
             Arrival::Refused(refusal) => Entry::Refused(refusal),
         }
@@ -92,7 +92,7 @@ impl Waiter {
             self.id = None;
         }
         Ok(match turn? {
-            core::Turn::Now(id) => Turn::Now(Flight { scope: Arc::clone(&self.scope), id: Some(id), sent: false }),
+            core::Turn::Now(id) => Turn::Now(Flight { scope: Arc::clone(&self.scope), id, stage: Stage::Granted }),
             core::Turn::Later(_) => Turn::Later(look),
         })
     }
@@ -107,27 +107,34 @@ impl Drop for Waiter {
 }
 
 /// A call that was let go; dropped unsent, it gives back its quota, dropped in flight, its slot.
+///
+/// Small, for every call's future carries one.
 #[derive(Debug)]
 pub(super) struct Flight {
     scope: Arc<Scope>,
-    id: Option<FlightId>,
-    sent: bool,
+    id: FlightId,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Granted,
+    Sent,
+    Ended,
 }
 
 impl Flight {
     /// It is handed to the network now.
     pub(super) fn send(&mut self) {
-        if let Some(id) = self.id {
-            self.sent = true;
-            self.scope.with(|core, now, _| core.sent(now, id));
-        }
+        self.stage = Stage::Sent;
+        self.scope.with(|core, now, _| core.sent(now, self.id));
     }
 
     /// It has ended. For a 429 that means "wait": when it may be sent again.
     pub(super) fn settle(&mut self, outcome: Outcome) -> Option<Instant> {
-        let id = self.id.take()?;
+        self.stage = Stage::Ended;
         self.scope.with(|core, now, wakes| {
-            let opens = core.settle(now, id, outcome, wakes)?;
+            let opens = core.settle(now, self.id, outcome, wakes)?;
             core.clock.instant(opens)
         })
     }
@@ -135,13 +142,10 @@ impl Flight {
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        let Some(id) = self.id else { return };
-        self.scope.with(|core, now, wakes| {
-            if self.sent {
-                core.settle(now, id, Outcome::Other, wakes);
-            } else {
-                core.cancel(now, id, wakes);
-            }
-        });
+        match self.stage {
+            Stage::Ended => {}
+            Stage::Sent => drop(self.settle(Outcome::Other)),
+            Stage::Granted => self.scope.with(|core, now, wakes| core.cancel(now, self.id, wakes)),
+        }
     }
 }
