@@ -168,6 +168,14 @@ impl Chart {
 }
 
 /// Several charts, one under the other, in one SVG.
+///
+/// ```
+/// use tower_outbound::mock::simulate::{Chart, page};
+///
+/// let charts = ["calls", "seconds"].map(|what| Chart::new(what, "clients", what).line("full", [(50.0, 332.0)]));
+/// let svg = page(&charts);
+/// # assert!(svg.contains("calls; seconds"));
+/// ```
 #[must_use]
 pub fn page<'a>(charts: impl IntoIterator<Item = &'a Chart>) -> String {
     let charts: Vec<&Chart> = charts.into_iter().collect();
