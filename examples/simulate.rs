@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         (Outage::new(), "An outage of 20 s in which the server refuses"),
         (Outage::new().silent(), "An outage of 20 s in which the server stands still"),
     ] {
-        charts.push(outages(&outage, title, runs.min(10)));
+        charts.push(outages(&outage, title, runs.min(3)));
     }
     if let Some(path) = options.svg {
         std::fs::write(&path, page(&charts))?;
@@ -101,7 +101,7 @@ fn outages(outage: &Outage, title: &str, runs: u64) -> Chart {
     });
     println!("{}", Table::of(results.iter().map(|(name, runs)| (*name, runs.iter().collect()))));
     let (begin, end) = outage.span();
-    let chart = Chart::new(format!("{title}: load"), "seconds", "attempts a call").band("outage", begin, end);
+    let chart = Chart::new(format!("{title}: load"), "seconds", "attempts a call").band("outage", begin, end).log_y();
     results.iter().fold(chart, |chart, (name, runs)| match runs.first() {
         Some(run) => chart.line(*name, run.load_over_time()),
         None => chart,

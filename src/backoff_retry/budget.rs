@@ -65,6 +65,9 @@ impl Budget {
 
     /// For [`share_of_traffic`](Self::share_of_traffic): so many retries a second are allowed however few calls there
     /// are. Default: 10.
+    ///
+    /// Every process has a budget of its own, so that the server gets this much from each: many processes of few calls
+    /// want a low floor. `cargo run --example simulate` shows an outage that 20 clients keep up at 10, and not at 0.1.
     #[must_use]
     pub fn floor(mut self, per_second: f64) -> Self {
         if let Kind::Share(share) = &mut self.0 {

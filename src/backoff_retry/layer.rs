@@ -172,6 +172,12 @@ impl BackoffRetryLayer {
 
     /// Holds the random number of every wait at this one, in 0..=1, for tests that expect exact waits: at 1,
     /// [`Jitter::Full`] waits longest.
+    ///
+    /// ```
+    /// use tower_outbound::backoff_retry::BackoffRetryLayer;
+    ///
+    /// let layer = BackoffRetryLayer::aws_standard().hold_jitter(1.0); // waits 1 s, then 2 s
+    /// ```
     #[must_use]
     pub fn hold_jitter(self, random: f64) -> Self {
         self.change(|settings| settings.held_jitter = Some(random))

@@ -5,7 +5,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response, header::AUTHORIZATION};
+use http::{
+    Request, Response,
+    header::{AUTHORIZATION, Entry},
+};
 use tower::BoxError;
 use tower_service::Service;
 
@@ -54,18 +57,22 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        if !self.shared.origin.is_of(request.uri()) || request.headers().contains_key(AUTHORIZATION) {
+        if !self.shared.origin.is_of(request.uri()) {
             return ResponseFuture::sent(self.inner.call(request), None);
         }
+        // No room for one more header, as for a key of the caller's own: it goes as it is.
+        let Ok(Entry::Vacant(place)) = request.headers_mut().try_entry(AUTHORIZATION) else {
+            return ResponseFuture::sent(self.inner.call(request), None);
+        };
         let (loan, lease) = match self.shared.lend() {
             Ok(lent) => lent,
             Err(refused) => return ResponseFuture::refused(refused),
         };
+        place.insert(self.shared.key.bearer().clone());
         match request.extensions_mut().get_mut::<Call>() {
             Some(call) => call.lease = Some(lease),
             None => drop(request.extensions_mut().insert(Call { lease: Some(lease), ..Call::now() })),
         }
-        request.headers_mut().insert(AUTHORIZATION, self.shared.key.bearer().clone());
         ResponseFuture::sent(self.inner.call(request), Some(loan))
     }
 }

@@ -1,3 +1,5 @@
 //! The simulator held against what is published, and against what must hold for every run.
 
+mod outage;
+mod show;
 mod study;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tower_outbound::{
-    backoff_retry::{Backoff, BackoffRetryLayer, Budget, Jitter, Policy, Repeat, Standard},
+    backoff_retry::{Backoff, Jitter, Policy, Standard},
     mock::simulate::{Contention, Mean},
     nz,
 };

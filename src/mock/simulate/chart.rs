@@ -38,7 +38,7 @@ const DASHES: [&str; 4] = ["none", "7 4", "2 4", "10 4 2 4"];
 
 /// Shapes and letters, whatever the colours.
 const STYLE: &str = "\
-.c text{font:13px system-ui,sans-serif}.c text.t{font-size:16px;font-weight:600}.c text.d{font-size:12px}\
+.c text{font:13px system-ui,Arial,'DejaVu Sans',sans-serif}.c text.t{font-size:16px;font-weight:600}.c text.d{font-size:12px}\
 .c polyline,.c .k{fill:none;stroke-width:2;stroke-linejoin:round}.c circle{stroke-width:2}";
 /// Background, letters, lesser letters and axes, grid, bands, and the lines: colours that tell apart for the colour-blind
 /// too. Written out twice, since not every viewer knows variables.
@@ -168,6 +168,14 @@ impl Chart {
 }
 
 /// Several charts, one under the other, in one SVG.
+///
+/// ```
+/// use tower_outbound::mock::simulate::{Chart, page};
+///
+/// let charts = ["calls", "seconds"].map(|what| Chart::new(what, "clients", what).line("full", [(50.0, 332.0)]));
+/// let svg = page(&charts);
+/// # assert!(svg.contains("calls; seconds"));
+/// ```
 #[must_use]
 pub fn page<'a>(charts: impl IntoIterator<Item = &'a Chart>) -> String {
     let charts: Vec<&Chart> = charts.into_iter().collect();

@@ -110,6 +110,15 @@ impl Run {
 }
 
 /// The mean of several runs, which differ in their seeds: made by `collect`.
+///
+/// ```
+/// use tower_outbound::{backoff_retry::BackoffRetryLayer, mock::simulate::{Contention, Mean}};
+///
+/// let layer = BackoffRetryLayer::aws_standard();
+/// let mean: Mean = (0..20).map(|seed| Contention::new(2).run(&layer, seed)).collect();
+/// assert_eq!((mean.runs, mean.calls), (20, 2.0));
+/// assert_eq!(mean.attempts, 3.0, "two that begin at once: one has to come back");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Mean {
