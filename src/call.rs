@@ -106,9 +106,13 @@ impl Call {
 
 /// A key lent to one attempt. Once it is dead, whoever waits with it turns back.
 #[derive(Clone, Debug)]
-pub struct Lease {
+pub struct Lease(Arc<Term>);
+
+#[derive(Debug)]
+struct Term {
     id: u32,
-    alive: Arc<AtomicBool>,
+    alive: AtomicBool,
+    /// Counted by itself, for those who wait; every call holds only the whole.
     ended: Arc<Notify>,
 }
 
@@ -116,25 +120,25 @@ impl Lease {
     /// A living lease of the key with this number.
     #[must_use]
     pub fn new(id: u32) -> Self {
-        Self { id, alive: Arc::new(AtomicBool::new(true)), ended: Arc::new(Notify::new()) }
+        Self(Arc::new(Term { id, alive: AtomicBool::new(true), ended: Arc::new(Notify::new()) }))
     }
 
     /// The number of the key, in its pool.
     #[must_use]
     pub fn id(&self) -> u32 {
-        self.id
+        self.0.id
     }
 
     /// Whether the key is still worth a call.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        self.alive.load(Ordering::Acquire)
+        self.0.alive.load(Ordering::Acquire)
     }
 
     /// Ends the lease for all who hold it, and wakes those who wait in [`ended`](Self::ended).
     pub fn end(&self) {
-        self.alive.store(false, Ordering::Release);
-        self.ended.notify_waiters();
+        self.0.alive.store(false, Ordering::Release);
+        self.0.ended.notify_waiters();
     }
 
     /// Completes when the lease is ended after this call: make it first, then ask [`is_alive`](Self::is_alive).
@@ -142,7 +146,7 @@ impl Lease {
     /// # Cancel safety
     /// Nothing is lost when it is dropped.
     pub fn ended(&self) -> OwnedNotified {
-        Arc::clone(&self.ended).notified_owned()
+        Arc::clone(&self.0.ended).notified_owned()
     }
 }
 

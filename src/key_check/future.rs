@@ -53,11 +53,11 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProj::Sent { future, loan } => {
-                let result = ready!(future.poll(cx)).map_err(Into::into);
-                Poll::Ready(match loan {
-                    Some(loan) => learn(loan, result),
-                    None => result,
-                })
+                let mut result = ready!(future.poll(cx)).map_err(Into::into);
+                if let Some(loan) = loan {
+                    learn(loan, &mut result);
+                }
+                Poll::Ready(result)
             }
             StateProj::Refused { refused } => {
                 refused.take().map_or(Poll::Pending, |refused| Poll::Ready(Err(refused.into())))
@@ -67,23 +67,24 @@ where
 }
 
 /// Tells the loan what the answer says of its key.
-fn learn<RB>(loan: &mut Loan, result: Result<Response<RB>, BoxError>) -> Result<Response<RB>, BoxError> {
+fn learn<RB>(loan: &mut Loan, result: &mut Result<Response<RB>, BoxError>) {
     match result {
         Ok(response) => {
             // A proxy on the way, or a network that wants a login, knows nothing of the key.
             let is_of_the_way = matches!(response.status().as_u16(), 407 | 511);
-            match ApiError::of(&response) {
+            match ApiError::of(response) {
                 _ if is_of_the_way => {}
                 Some(error) if error.kind() == ErrorKind::Authentication => loan.rejected(error),
                 _ if response.status().is_server_error() => {}
                 _ => loan.accepted(),
             }
-            Ok(response)
         }
         // Turned back while it waited, because its key died.
-        Err(error) if find_cause::<Again>(&*error).is_some_and(|again| again.by == Gate::Key) => {
-            Err(loan.refusal().map_or(error, BoxError::from))
+        Err(error) if find_cause::<Again>(&**error).is_some_and(|again| again.by == Gate::Key) => {
+            if let Some(refusal) = loan.refusal() {
+                *error = refusal.into();
+            }
         }
-        Err(error) => Err(error),
+        Err(_) => {}
     }
 }
