@@ -1,7 +1,7 @@
 //! Says what recorded responses mean: `cargo run --example classify -- [FILE]`, or from standard input.
 //!
 //! Each line is a JSON object `{"id", "provider", "status", "headers", "body", "now_unix_ms"?}`; more members are
-//! ignored. For each it prints `{"id", "kind", "retry", "retry_after_ms", "code"}`, where `kind` is `ok` for no failure.
+//! ignored, and a provider that is not known is judged as `generic`. For each it prints `{"id", "kind", "retry", "retry_after_ms", "code"}`, where `kind` is `ok` for no failure.
 //! For a line that cannot be read it prints `{"line", "error"}` and goes on; the exit status is 1 then.
 //!
 //! Every response goes through the layer itself, with the looks into successes and streams switched on.
@@ -107,7 +107,7 @@ async fn judge(line: &[u8]) -> Result<Judged, BoxError> {
     let recorded: Recorded = serde_json::from_slice(line)?;
     // What the provider is when it runs a batch, or is copied, is what it is otherwise.
     let name = recorded.provider.trim_end_matches("-batch").trim_end_matches("-compatible");
-    let provider = provider::by_name(name).ok_or_else(|| format!("no provider is called {name:?}"))?;
+    let provider = provider::by_name(name).unwrap_or_else(|| std::sync::Arc::new(provider::Generic));
     let mut layer = ErrorClassifyLayer::new(provider).failures_in_successes(true).failures_in_streams(true);
     if let Some(now) = recorded.now_unix_ms {
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(now);

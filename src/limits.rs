@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use crate::{hint, wall_clock::WallClock};
 
@@ -15,12 +15,6 @@ pub struct Limit {
     pub remaining: Option<f64>,
     /// Until the whole is there again, had no more been asked for.
     pub reset: Option<Duration>,
-}
-
-impl Limit {
-    fn is_known(&self) -> bool {
-        self.limit.is_some() || self.remaining.is_some()
-    }
 }
 
 /// All that one answer says of its quota.
@@ -38,39 +32,50 @@ impl Limits {
     /// servers share.
     #[must_use]
     pub fn from_headers(headers: &HeaderMap) -> Self {
-        Self {
-            requests: read(
-                headers,
-                "x-ratelimit-remaining-requests",
-                "x-ratelimit-limit-requests",
-                "x-ratelimit-reset-requests",
-            ),
-            tokens: read(
-                headers,
-                "x-ratelimit-remaining-tokens",
-                "x-ratelimit-limit-tokens",
-                "x-ratelimit-reset-tokens",
-            ),
+        let mut limits = Self::default();
+        // One walk: look-ups by name cost three times as much.
+        for (name, value) in headers {
+            let name = name.as_str();
+            let limit = match name.len() {
+                24..=30 if name.ends_with("-requests") => &mut limits.requests,
+                22..=28 if name.ends_with("-tokens") => &mut limits.tokens,
+                _ => continue,
+            };
+            match name {
+                "x-ratelimit-limit-requests" | "x-ratelimit-limit-tokens" => {
+                    limit.get_or_insert_default().limit = amount(value).filter(|limit| *limit > 0.0);
+                }
+                "x-ratelimit-remaining-requests" | "x-ratelimit-remaining-tokens" => {
+                    limit.get_or_insert_default().remaining = amount(value);
+                }
+                "x-ratelimit-reset-requests" | "x-ratelimit-reset-tokens" => {
+                    limit.get_or_insert_default().reset = reset(value, headers);
+                }
+                _ => {}
+            }
         }
+        limits
     }
 }
 
-/// `remaining` is asked for first: where it is missing, so are the others, and the look costs one lookup.
-fn read(headers: &HeaderMap, remaining: &str, limit: &str, reset: &str) -> Option<Limit> {
-    let remaining = headers.get(remaining)?;
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let found = Limit {
-        limit: text(limit).and_then(amount).filter(|limit| *limit > 0.0),
-        remaining: remaining.to_str().ok().and_then(amount),
-        reset: text(reset)
-            .and_then(|reset| hint::when(reset, || hint::server_now(headers, || WallClock::default().now()))),
-    };
-    found.is_known().then_some(found)
+/// A count, perhaps with commas: `30,000` has been seen. What is no count (Azure sends -1) is unknown.
+fn amount(value: &HeaderValue) -> Option<f64> {
+    let mut number = None;
+    for byte in value.as_bytes().trim_ascii() {
+        number = match byte {
+            b'0'..=b'9' => Some(number.unwrap_or(0u64).checked_mul(10)?.checked_add(u64::from(byte - b'0'))?),
+            b',' if number.is_some() => number,
+            _ => return None,
+        };
+    }
+    number.map(|number| number as f64)
 }
 
-/// A count. Negative ones mean "unknown" (Azure sends -1); `30,000` has been seen.
-fn amount(text: &str) -> Option<f64> {
-    let text = text.trim();
-    let number = text.parse::<u64>().ok().or_else(|| text.replace(',', "").parse().ok())?;
-    Some(number as f64)
+/// A Go duration (`6m0s`, `7.66s`, `120ms`), seconds, or a point in time.
+fn reset(value: &HeaderValue, headers: &HeaderMap) -> Option<Duration> {
+    let text = str::from_utf8(value.as_bytes()).ok()?.trim();
+    if text.ends_with('s') {
+        return hint::go_duration(text);
+    }
+    hint::when(text, || hint::server_now(headers, || WallClock::default().now()))
 }

@@ -81,14 +81,14 @@ impl Case {
 
 fn call<S, RB>(service: &mut S, request: &Request<Body>)
 where
-    S: Service<Request<Body>, Response = Response<RB>, Error: Debug>,
+    S: Service<Request<Body>, Response = Response<RB>>,
 {
-    let request = black_box(request).clone();
     let mut context = Context::from_waker(Waker::noop());
     assert!(service.poll_ready(&mut context).is_ready(), "ready at once");
-    let mut future = pin!(service.call(request));
-    let Poll::Ready(answer) = future.as_mut().poll(&mut context) else { panic!("answered at once") };
-    drop(black_box(answer.expect("an answer")));
+    // No name for what need not be moved: a copy of a request here would be charged to the layers.
+    let mut future = pin!(service.call(black_box(request).clone()));
+    let answer = future.as_mut().poll(&mut context);
+    assert!(matches!(black_box(&answer), Poll::Ready(Ok(_))), "a good answer at once");
 }
 
 fn paused_runtime() -> tokio::runtime::Runtime {

@@ -40,9 +40,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value = "500", conflicts_with = "base_url")]
     pub(crate) rpm: NonZeroU64,
 
-    /// Tokens a minute that the embedded API allows; the client is not told
-    #[arg(long, value_name = "N", default_value = "200000", conflicts_with = "base_url")]
-    pub(crate) tpm: NonZeroU64,
+    /// Tokens a minute that the embedded API allows; the client is not told [default: 400 for each request]
+    #[arg(long, value_name = "N", conflicts_with = "base_url")]
+    pub(crate) tpm: Option<NonZeroU64>,
 
     /// Share of calls that the embedded API answers with 500
     #[arg(long, value_name = "SHARE", default_value = "0.01", conflicts_with = "base_url")]

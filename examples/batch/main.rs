@@ -97,7 +97,7 @@ impl Target {
 }
 
 fn embedded(args: &Args) -> MockApi {
-    let ms = Duration::from_millis;
+    let (ms, rpm) = (Duration::from_millis, args.rpm.get());
     let faults = Faults::none()
         .server_error(args.errors)
         .bad_gateway(args.faults)
@@ -108,9 +108,9 @@ fn embedded(args: &Args) -> MockApi {
         .html_429(args.faults);
     MockApi::builder()
         .seed(args.seed)
-        .limits(Limits::per_minute(args.rpm.get(), args.tpm.get()))
+        .limits(Limits::per_minute(rpm, args.tpm.map_or(rpm.saturating_mul(400), u64::from)))
         .network(ms(15)..=ms(35))
-        .service_time(ms(200)..=ms(800))
+        .service_time(ms(100)..=ms(300))
         .faults(faults)
         .record_cap(0)
         .build()

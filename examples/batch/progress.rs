@@ -39,7 +39,7 @@ impl Progress {
         let target =
             if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(total), target);
-        if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len}  {wide_msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} done, {msg}") {
             bar.set_style(style);
         }
         bar.set_prefix(title);
@@ -54,10 +54,18 @@ impl Progress {
         loop {
             tick.tick().await;
             if lines {
-                eprintln!("{}: {}/{} done, {}", self.title, self.tally.done(), self.total, self.state());
+                eprintln!(
+                    "{}: {}/{} done, {}, {}",
+                    self.title,
+                    self.tally.done(),
+                    self.total,
+                    self.left(),
+                    self.state()
+                );
             } else {
                 self.bar.set_position(self.tally.done());
-                self.bar.set_message(self.state());
+                // Two lines: one would not fit into 80 columns.
+                self.bar.set_message(format!("{}\n  {}", self.left(), self.state()));
             }
         }
     }
@@ -86,14 +94,15 @@ impl Progress {
             let levels = [("requests", snapshot.requests), ("tokens", snapshot.tokens)];
             for (what, level) in levels {
                 if let Some(level) = level {
-                    parts.push(format!("{:.0} of {:.0} {what} left", level.remaining.max(0.0), level.limit));
+                    parts.push(format!("{what} left {}/{}", short(level.remaining), short(level.limit)));
                 }
             }
         }
-        if let Some(left) = self.time_left() {
-            parts.push(format!("{left} s to go"));
-        }
         parts.join(", ")
+    }
+
+    fn left(&self) -> String {
+        self.time_left().map_or("starting".into(), |left| format!("{left} s to go"))
     }
 
     /// As the quota says, where it is known, and as the speed so far says.
@@ -115,4 +124,10 @@ impl Progress {
         let seconds = by_quota.unwrap_or(by_speed);
         seconds.is_finite().then_some(seconds.ceil() as u64)
     }
+}
+
+/// 499, 9999, 130k: what fits.
+fn short(amount: f64) -> String {
+    let amount = amount.max(0.0);
+    if amount < 10_000.0 { format!("{amount:.0}") } else { format!("{:.0}k", amount / 1_000.0) }
 }

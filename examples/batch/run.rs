@@ -13,7 +13,6 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use tokio::{
     sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, mpsc, watch},
@@ -21,18 +20,12 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tower::{BoxError, Service, ServiceExt};
-use tower_outbound::{
-    ApiError, ErrorKind, Gate, Refused,
-    backoff_retry::RetryError,
-    find_cause,
-    key_check::KeyRejected,
-    quota_meter::{self, TokenCost},
-};
+use tower_outbound::{ApiError, ErrorKind, Refused, TokenCost, failure, find_cause, quota_meter::Refusal};
 
 use crate::{
     input::{Item, Source},
     output::{self, Answer, Failure, Ledger, Record, Seen},
-    wire::Out,
+    wire::{Caller, Out},
 };
 
 /// Request bodies in memory at once, in KiB.
@@ -46,6 +39,8 @@ pub(crate) struct Tally {
     pub(crate) failed: AtomicU64,
     /// Items whose result was there already.
     pub(crate) skipped: AtomicU64,
+    /// Responses in this run, of whatever status.
+    responses: AtomicU64,
     /// Tokens of the items answered in this run.
     pub(crate) tokens: AtomicU64,
     kinds: Mutex<BTreeMap<String, u64>>,
@@ -120,12 +115,7 @@ pub(crate) struct Plan {
 type Job = (Item, OwnedSemaphorePermit);
 
 /// Runs the batch through the service. Returns the time from the first item to the last result.
-pub(crate) async fn run<S, RB>(plan: Plan, service: S, tally: Arc<Tally>, stop: Stop) -> Duration
-where
-    S: Service<Request<Full<Bytes>>, Response = Response<RB>, Error = BoxError> + Clone + Send + 'static,
-    S::Future: Send,
-    RB: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
+pub(crate) async fn run(plan: Plan, service: Caller, tally: Arc<Tally>, stop: Stop) -> Duration {
     let start = Instant::now();
     tally.ok.store(plan.ledger.ok, Relaxed);
     tally.failed.store(plan.ledger.failed, Relaxed);
@@ -260,19 +250,15 @@ fn writing(mut file: File, mut lines: mpsc::Receiver<Vec<u8>>, stop: &Stop) {
     }
 }
 
-struct Worker<S> {
-    service: S,
+struct Worker {
+    service: Caller,
     base: Arc<str>,
     write: mpsc::Sender<Vec<u8>>,
     tally: Arc<Tally>,
     stop: Stop,
 }
 
-impl<S, RB> Worker<S>
-where
-    S: Service<Request<Full<Bytes>>, Response = Response<RB>, Error = BoxError> + Clone,
-    RB: Body<Data = Bytes, Error: Into<BoxError>>,
-{
+impl Worker {
     async fn work(mut self, jobs: Arc<AsyncMutex<mpsc::Receiver<Job>>>) {
         loop {
             let next = async { jobs.lock().await.recv().await };
@@ -306,30 +292,32 @@ where
         }
 
         let Some(result) = self.send(request, &out).await else { return false };
-        match result {
-            Ok((response, body)) if response.status.is_success() => {
-                self.tally.tokens.fetch_add(item.tokens.unwrap_or(0), Relaxed);
-                self.answered(item, &response, &body, None).await
-            }
-            Ok((response, body)) => {
-                let kind =
-                    response.extensions.get::<ApiError>().map_or_else(|| kind_of(response.status), ApiError::kind);
-                if matches!(kind, ErrorKind::Authentication | ErrorKind::QuotaExhausted) {
-                    let said = said(&body);
-                    self.stop.stop(Why::Hopeless(format!("the API answered {}: {said}", response.status)));
-                    return false;
+        if result.is_ok() {
+            self.tally.responses.fetch_add(1, Relaxed);
+        }
+        let failure = failure(&result);
+        if let Some(why) = failure.as_ref().and_then(|failure| hopeless(&result, failure)) {
+            self.stop.stop(Why::Hopeless(why));
+            return false;
+        }
+        match (result, failure) {
+            (Ok(response), failure) => {
+                if failure.is_none() {
+                    self.tally.tokens.fetch_add(item.tokens.unwrap_or(0), Relaxed);
                 }
-                self.answered(item, &response, &body, Some(kind)).await
+                self.answered(item, &response, failure).await
             }
-            Err(error) => {
-                if let Some(why) = hopeless(&*error) {
-                    self.stop.stop(Why::Hopeless(why));
-                    return false;
-                }
-                let kind = if find_cause::<quota_meter::Refusal>(&*error).is_some() {
-                    ErrorKind::RequestTooLarge
-                } else {
-                    find_cause::<RetryError>(&*error).map_or(ErrorKind::Unavailable, |error| error.error().kind())
+            (Err(error), Some(failure))
+                if !failure.may_have_reached_server() && self.tally.responses.load(Relaxed) == 0 =>
+            {
+                // A wrong address, most likely: no item's fault.
+                self.stop.stop(Why::Hopeless(format!("the API cannot be reached: {}", with_causes(&*error))));
+                false
+            }
+            (Err(error), failure) => {
+                let kind = match find_cause::<Refusal>(&*error) {
+                    Some(Refusal::TooLarge { .. }) => ErrorKind::RequestTooLarge,
+                    _ => failure.map_or(ErrorKind::Unknown, |failure| failure.kind()),
                 };
                 self.failed(item, kind.as_str(), &with_causes(&*error)).await
             }
@@ -337,15 +325,11 @@ where
     }
 
     /// The whole answer; `None` if the run was stopped and the request was not out.
-    async fn send(
-        &mut self,
-        request: Request<Full<Bytes>>,
-        out: &Out,
-    ) -> Option<Result<(http::response::Parts, Bytes), BoxError>> {
+    async fn send(&mut self, request: Request<Full<Bytes>>, out: &Out) -> Option<Result<Response<Bytes>, BoxError>> {
         let service = &mut self.service;
         let call = async move {
             let (head, body) = service.ready().await?.call(request).await?.into_parts();
-            Ok((head, body.collect().await.map_err(Into::into)?.to_bytes()))
+            Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
         };
         tokio::pin!(call);
         tokio::select! {
@@ -362,29 +346,23 @@ where
         None
     }
 
-    async fn answered(
-        &mut self,
-        item: &Item,
-        head: &http::response::Parts,
-        body: &Bytes,
-        failed: Option<ErrorKind>,
-    ) -> bool {
-        let message = failed.map(|_| said(body));
+    async fn answered(&mut self, item: &Item, response: &Response<Bytes>, failure: Option<ApiError>) -> bool {
+        let kind = failure.as_ref().map(|failure| failure.kind().as_str());
         let record = Record {
             id: output::record_id(&item.custom_id, item.line),
             custom_id: Some(&item.custom_id),
             response: Some(Answer {
-                status_code: head.status.as_u16(),
-                request_id: head.headers.get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or(""),
-                body: output::on_one_line(body),
+                status_code: response.status().as_u16(),
+                request_id: response.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or(""),
+                body: output::on_one_line(response.body()),
             }),
-            error: failed.zip(message.as_deref()).map(|(kind, message)| Failure {
-                code: kind.as_str(),
-                message,
+            error: failure.as_ref().map(|failure| Failure {
+                code: failure.kind().as_str(),
+                message: failure.message().unwrap_or("see the response"),
                 line: item.line,
             }),
         };
-        self.record(&record, failed.map(ErrorKind::as_str)).await
+        self.record(&record, kind).await
     }
 
     async fn failed(&mut self, item: &Item, code: &str, message: &str) -> bool {
@@ -419,23 +397,18 @@ where
     }
 }
 
-/// Why no further call can succeed, if that is what the error says.
-fn hopeless(error: &(dyn std::error::Error + 'static)) -> Option<String> {
-    let refused = find_cause::<Refused>(error)?;
-    let of_item = matches!(find_cause::<quota_meter::Refusal>(error), Some(quota_meter::Refusal::TooLarge { .. }));
-    match refused.by() {
-        Gate::Quota if of_item => None,
-        Gate::Key if find_cause::<KeyRejected>(error).is_none() => None,
-        _ => Some(refused.to_string()),
+/// Why no further call can succeed, if that is what came of one: a key or a quota that is no more.
+fn hopeless(result: &Result<Response<Bytes>, BoxError>, failure: &ApiError) -> Option<String> {
+    let is_ended = matches!(failure.kind(), ErrorKind::Authentication | ErrorKind::QuotaExhausted);
+    match result {
+        Ok(response) => is_ended
+            .then(|| format!("the API answered {}: {}", response.status(), failure.message().unwrap_or("no word why"))),
+        Err(error) => {
+            let is_of_item = matches!(find_cause::<Refusal>(&**error), Some(Refusal::TooLarge { .. }));
+            let is_refused = find_cause::<Refused>(&**error).is_some();
+            (is_ended || is_refused && !is_of_item).then(|| with_causes(&**error))
+        }
     }
-}
-
-/// What a failed response's body says: OpenAI's message, or its first line.
-fn said(body: &[u8]) -> String {
-    let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
-    let message = json.as_ref().and_then(|json| json.pointer("/error/message")?.as_str());
-    let text = message.map_or_else(|| String::from_utf8_lossy(body), Into::into);
-    text.trim().chars().take(500).collect()
 }
 
 fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
@@ -448,21 +421,4 @@ fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
         }
     }
     text
-}
-
-/// Where no layer has said what a failure means, the status has to.
-fn kind_of(status: http::StatusCode) -> ErrorKind {
-    match status.as_u16() {
-        401 => ErrorKind::Authentication,
-        403 => ErrorKind::Permission,
-        404 => ErrorKind::NotFound,
-        408 | 504 => ErrorKind::Timeout,
-        413 => ErrorKind::RequestTooLarge,
-        429 => ErrorKind::RateLimit,
-        400..=499 => ErrorKind::InvalidRequest,
-        502 => ErrorKind::Unavailable,
-        503 => ErrorKind::Overloaded,
-        500..=599 => ErrorKind::Server,
-        _ => ErrorKind::Unknown,
-    }
 }

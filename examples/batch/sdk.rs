@@ -6,23 +6,21 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header::RETRY_AFTER};
 use http_body_util::Full;
 use tokio::time::{sleep, timeout};
-use tower::{BoxError, Service, service_fn};
+use tower::{BoxError, ServiceExt, service_fn};
 
-use crate::{stack::TIMEOUT, wire::Wire};
+use crate::{
+    stack::{TIMEOUT, boxed},
+    wire::{Caller, Wire},
+};
 
 const MAX_RETRIES: u32 = 2;
 /// Past this, a hint from the server ends the call.
 const MAX_HINT: Duration = Duration::from_secs(120);
 
 /// A client with the retries of the SDK: two of them, 0.5 s doubling to 8 s less up to a quarter, or as the server says.
-pub(crate) fn sdk(
-    wire: Wire,
-    key: HeaderValue,
-) -> impl Service<Request<Full<Bytes>>, Response = Response<Full<Bytes>>, Error = BoxError, Future: Send>
-+ Clone
-+ Send
-+ 'static {
-    service_fn(move |request| call(wire.clone(), key.clone(), request))
+pub(crate) fn sdk(wire: Wire, key: HeaderValue) -> Caller {
+    let calls = service_fn(move |request| call(wire.clone(), key.clone(), request));
+    calls.map_response(boxed).boxed_clone()
 }
 
 async fn call(

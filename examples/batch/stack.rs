@@ -5,41 +5,45 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use http_body_util::Full;
-use tower::{BoxError, Service, ServiceBuilder, service_fn};
+use http_body_util::{BodyExt, Full};
+use tower::{BoxError, ServiceBuilder, service_fn};
 use tower_outbound::{
-    backoff_retry::{BackoffRetryLayer, Repeat, Standard},
-    key_check::{ApiKey, KeyCheckLayer, Origin},
+    ApiKey, BackoffRetryLayer, ErrorClassifyLayer, KeyCheckLayer, Origin, Providers, QuotaMeterLayer,
+    backoff_retry::{Budget, Repeat, Standard},
     nz,
-    quota_meter::QuotaMeterLayer,
+    provider::OpenAi,
 };
 
-use crate::wire::Wire;
+use crate::wire::{Answer, Caller, Wire};
 
 /// A limit for each attempt, from its sending: as the OpenAI SDKs have it. The wait for quota is not in it.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A client that calls `origin` with `key`, as often and as fast as the server wants.
-pub(crate) fn stack(
-    wire: Wire,
-    key: ApiKey,
-    origin: Origin,
-    meter: &QuotaMeterLayer,
-) -> impl Service<
-    Request<Full<Bytes>>,
-    Response = Response<impl Body<Data = Bytes, Error: Into<BoxError>> + Send + use<>>,
-    Error = BoxError,
-    Future: Send,
->
-+ Clone
-+ Send
-+ 'static
-+ use<> {
+pub(crate) fn stack(wire: Wire, key: ApiKey, origin: Origin, meter: &QuotaMeterLayer) -> Caller {
+    // A batch is worth some patience, and its answers are worth the risk of paying for one twice. The number of workers
+    // is budget enough: an item that fails is sent again by hand otherwise.
+    let retry = BackoffRetryLayer::new()
+        .policy(Standard::new().max_attempts(nz!(6)))
+        .repeat(Repeat::All)
+        .budget(Budget::unlimited());
+    // Whatever is at another host, copies OpenAI.
+    let apis = Providers::by_host().otherwise(OpenAi);
     ServiceBuilder::new()
-        // A batch is worth some patience, and its answers are worth the risk of paying for one twice.
-        .layer(BackoffRetryLayer::new().policy(Standard::new().max_attempts(nz!(6))).repeat(Repeat::All))
+        .boxed_clone()
+        .map_response(boxed)
+        .layer(retry)
         .layer(KeyCheckLayer::new(key, origin))
         .layer(meter)
+        .layer(ErrorClassifyLayer::new(apis).failures_in_successes(true))
         .timeout(TIMEOUT)
-        .service(service_fn(move |request| wire.clone().send(request)))
+        .service(service_fn(move |request: Request<Full<Bytes>>| wire.clone().send(request)))
+}
+
+/// Hides the layers that a body has around it.
+pub(crate) fn boxed<B>(response: Response<B>) -> Response<Answer>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    response.map(|body| body.map_err(Into::into).boxed_unsync())
 }

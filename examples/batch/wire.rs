@@ -10,14 +10,20 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 use tokio::time::Instant;
-use tower::BoxError;
+use tower::{BoxError, util::BoxCloneService};
+
+/// What sends a request and has the whole answer: with the layers on it or without.
+pub(crate) type Caller = BoxCloneService<Request<Full<Bytes>>, Response<Answer>, BoxError>;
+
+/// The body of an answer, under however many layers.
+pub(crate) type Answer = UnsyncBoxBody<Bytes, BoxError>;
 
 /// The longest answer that is taken.
 const MAX_ANSWER: usize = 64 << 20;

@@ -1,33 +1,31 @@
 //! Takes out what looks like a key. Servers echo keys, headers and URLs in their errors.
 
-/// What keys begin with, and how many characters more it takes to be one.
-const PREFIXES: [(&str, usize); 25] = [
-    ("sk-", 6),
-    ("sk_live_", 6),
-    ("sk_test_", 6),
-    ("rk_live_", 6),
-    ("rk_test_", 6),
-    ("sess-", 12),
-    ("AIza", 10),
-    ("ya29.", 10),
-    ("gsk_", 6),
-    ("xai-", 6),
-    ("pplx-", 8),
-    ("nvapi-", 8),
-    ("ghp_", 8),
-    ("gho_", 8),
-    ("ghu_", 8),
-    ("ghs_", 8),
-    ("ghr_", 8),
-    ("github_pat_", 8),
-    ("glpat-", 8),
-    ("AKIA", 12),
-    ("ASIA", 12),
-    ("dapi", 16),
-    ("hf_", 12),
-    ("r8_", 12),
-    ("eyJ", 16),
-];
+/// What keys begin with, by their first letter, and how many characters more it takes to be one.
+const fn prefixes(first: u8) -> &'static [(&'static str, usize)] {
+    match first {
+        b's' => &[("sk-", 6), ("sk_live_", 6), ("sk_test_", 6), ("sess-", 12)],
+        b'r' => &[("rk_live_", 6), ("rk_test_", 6), ("r8_", 12)],
+        b'A' => &[("AIza", 10), ("AKIA", 12), ("ASIA", 12)],
+        b'g' => &[
+            ("gsk_", 6),
+            ("ghp_", 8),
+            ("gho_", 8),
+            ("ghu_", 8),
+            ("ghs_", 8),
+            ("ghr_", 8),
+            ("github_pat_", 8),
+            ("glpat-", 8),
+        ],
+        b'd' => &[("dapi", 16)],
+        b'e' => &[("eyJ", 16)],
+        b'h' => &[("hf_", 12)],
+        b'n' => &[("nvapi-", 8)],
+        b'p' => &[("pplx-", 8)],
+        b'x' => &[("xai-", 6)],
+        b'y' => &[("ya29.", 10)],
+        _ => &[],
+    }
+}
 
 /// Names whose value is a secret, in `name=value`, `name: value` and `"name": "value"`.
 const NAMES: [&str; 19] = [
@@ -87,12 +85,19 @@ pub(super) fn mask_into(out: &mut String, text: &str, prose: bool) {
     let mut rest = text.as_bytes();
     loop {
         let length = rest.iter().position(|byte| !is_word(*byte)).unwrap_or(rest.len());
-        if length > 0 && start >= done {
-            if let Some((from, to)) = secret(text, start, start + length, prose) {
-                out.push_str(text.get(done..from).unwrap_or_default());
-                out.push_str(MASK);
-                done = to;
-            }
+        // Most words end here: too short for a key, and no sign behind them that they name one.
+        let named = match rest.get(length..) {
+            Some([b':' | b'=' | b'"' | b'\'', ..] | [b' ', b':' | b'=', ..]) => true,
+            Some([b' ', ..]) => matches!(length, 5 | 6),
+            _ => false,
+        };
+        if (named || length >= SHORT)
+            && start >= done
+            && let Some((from, to)) = secret(text, start, start + length, named, prose)
+        {
+            out.push_str(text.get(done..from).unwrap_or_default());
+            out.push_str(MASK);
+            done = to;
         }
         // What is between two words, one byte at a time.
         let Some(after) = rest.get(length + 1..) else { break };
@@ -102,22 +107,19 @@ pub(super) fn mask_into(out: &mut String, text: &str, prose: bool) {
 }
 
 /// From where to where the text is to be masked, for what the word there is or names.
-#[inline]
-fn secret(text: &str, start: usize, end: usize, prose: bool) -> Option<(usize, usize)> {
-    if end - start >= SHORT {
-        let word = text.get(start..end)?;
-        if let Some(keep) = key_at(word).or_else(|| (prose && is_long(word)).then_some(0)) {
-            return Some((start + keep, end));
-        }
+#[inline(never)]
+fn secret(text: &str, start: usize, end: usize, named: bool, prose: bool) -> Option<(usize, usize)> {
+    let word = text.get(start..end)?;
+    if let Some(keep) = key_at(word).or_else(|| (prose && is_long(word)).then_some(0)) {
+        return Some((start + keep, end));
     }
-    // Most words end here: no sign behind them, or a blank and then another word.
-    match text.as_bytes().get(end..)? {
-        [b':', b'/', ..] => return None,
-        [b':' | b'=' | b'"' | b'\'', ..] | [b' ', b':' | b'=', ..] => {}
-        [b' ', ..] if matches!(end - start, 5 | 6) && is_scheme(text.get(start..end)?) => {}
-        _ => return None,
+    let after = text.get(end..)?;
+    let other = after.starts_with("://")
+        || matches!(after.as_bytes(), [b' ', next, ..] if !matches!(next, b':' | b'=')) && !is_scheme(word);
+    if !named || other {
+        return None;
     }
-    let (gap, value) = named_value(text.get(start..end)?, text.get(end..)?, text.get(..start)?)?;
+    let (gap, value) = named_value(word, after, text.get(..start)?)?;
     Some((end + gap, end + gap + value))
 }
 
@@ -140,19 +142,17 @@ fn key_at(word: &str) -> Option<usize> {
     let last = word.len().checked_sub(SHORT)?;
     let mut begins = true;
     word.bytes().take(last + 1).enumerate().find_map(|(at, byte)| {
-        // The first letters of the prefixes, which a test holds to them.
-        let here = begins && matches!(byte, b's' | b'r' | b'A' | b'y' | b'g' | b'x' | b'p' | b'n' | b'd' | b'h' | b'e');
+        let here = begins && !prefixes(byte).is_empty();
         begins = !byte.is_ascii_alphanumeric();
-        let from = here.then(|| word.get(at..))??;
-        let prefix = PREFIXES.iter().find(|prefix| begins_with(from, prefix))?;
-        Some(at + prefix.0.len())
+        Some(at + prefix(here.then(|| word.get(at..))??)?)
     })
 }
 
-fn begins_with(word: &str, (prefix, more): &(&str, usize)) -> bool {
-    word.as_bytes().first() == prefix.as_bytes().first()
-        && word.len() >= prefix.len() + more
-        && word.starts_with(prefix)
+/// How long the prefix of a key is that the word begins with.
+fn prefix(word: &str) -> Option<usize> {
+    let known = prefixes(*word.as_bytes().first()?);
+    let found = known.iter().find(|(prefix, more)| word.len() >= prefix.len() + more && word.starts_with(prefix))?;
+    Some(found.0.len())
 }
 
 fn is_long(word: &str) -> bool {
@@ -186,7 +186,7 @@ fn named_value(word: &str, after: &str, before: &str) -> Option<(usize, usize)> 
         assigned && NAMES.iter().any(|name| is(name)) && value.len() >= 4 && !is_scheme(value)
     };
     // A value that shows what it is keeps its beginning, when its turn comes.
-    let by_prefix = || value.bytes().all(is_word) && PREFIXES.iter().any(|prefix| begins_with(value, prefix));
+    let by_prefix = || value.bytes().all(is_word) && prefix(value).is_some();
     (secret && !by_prefix()).then_some((gap, value.len()))
 }
 
@@ -196,8 +196,9 @@ mod tests {
 
     #[test]
     fn every_prefix_is_found() {
-        for (prefix, more) in PREFIXES {
-            let key = format!("{prefix}{}", "a".repeat(more));
+        assert_eq!((0..=255).flat_map(prefixes).count(), 25);
+        for (prefix, more) in (0..=255).flat_map(prefixes) {
+            let key = format!("{prefix}{}", "a".repeat(*more));
             assert!(key.len() >= SHORT, "{prefix}");
             assert_eq!(key_at(&key), Some(prefix.len()), "{prefix}");
             assert_eq!(key_at(&format!("x-{key}")), Some(prefix.len() + 2), "{prefix}");

@@ -20,8 +20,8 @@ use text::Text;
 /// `ErrorClassify` puts it into the extensions of every failed response; [`from_error`](Self::from_error) makes one of
 /// a transport error, [`from_head`](Self::from_head) of a response nobody classified. A clone is one reference count.
 ///
-/// It never holds a key: what looks like one in the server's words is masked when the error is made, so neither
-/// [`message`](Self::message) nor `Display` nor `Debug` can show it.
+/// It never shows a key: what looks like one in the server's words is masked in all that can be got out of it,
+/// [`message`](Self::message), `Display` and `Debug` alike.
 ///
 /// ```
 /// use std::time::Duration;

@@ -24,6 +24,7 @@ fn keys_are_masked() {
         ("authorization: deadbeef", "authorization: ***"),
         ("error for url (https://h/v1?key=secret&alt=sse)", "error for url (https://h/v1?key=***&alt=sse)"),
         ("{\"api_key\": \"hunter2\"}", "{\"api_key\": \"***\"}"),
+        ("secret = hunter2, token : abc", "secret = ***, token : abc"),
         ("x-api-key: 0123abcd", "x-api-key: ***"),
         ("Incorrect API key provided: 0123456789", "Incorrect API key provided: ***"),
         ("bad key 0123456789abcdef0123456789abcdef!", "bad key ***!"),

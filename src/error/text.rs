@@ -1,5 +1,7 @@
 //! The words of an error, in one buffer.
 
+use std::sync::OnceLock;
+
 use super::mask::mask_into;
 
 /// Which of the texts.
@@ -25,14 +27,19 @@ impl Field {
 }
 
 /// All texts one behind the other, and where each lies.
+///
+/// Identifiers are masked as they come in. The message is masked when somebody first looks at it: that is most of the
+/// work, and of the failures that are only waited out nobody reads one. Until then it is out of reach.
 #[derive(Clone, Default)]
 pub(crate) struct Text {
     all: String,
     spans: [Option<(u16, u16)>; FIELDS],
+    /// The message with its keys masked; `None` inside where it has none.
+    masked: OnceLock<Option<Box<str>>>,
 }
 
 impl Text {
-    /// Masked copies of these, in one allocation.
+    /// Copies of these, in one allocation.
     pub(crate) fn of(texts: &[(Field, Option<&str>)]) -> Self {
         let mut text = Self::default();
         text.all.reserve(texts.iter().filter_map(|(field, text)| Some(cut(text.as_ref()?, field.limit()).len())).sum());
@@ -48,7 +55,7 @@ impl Text {
         // Written anew, so that setting a field often does not grow the buffer.
         let old = std::mem::take(self);
         for other in [Field::Code, Field::Type, Field::Param, Field::Message, Field::RequestId] {
-            if let Some(kept) = if other == field { Some(value) } else { old.get(other) } {
+            if let Some(kept) = if other == field { Some(value) } else { old.raw(other) } {
                 self.push(other, kept);
             }
         }
@@ -56,15 +63,33 @@ impl Text {
 
     fn push(&mut self, field: Field, value: &str) {
         let start = self.all.len();
-        mask_into(&mut self.all, cut(value, field.limit()), field == Field::Message);
+        let value = cut(value, field.limit());
+        if field == Field::Message {
+            self.all.push_str(value);
+        } else {
+            mask_into(&mut self.all, value, false);
+        }
         if let (Ok(start), Ok(end)) = (u16::try_from(start), u16::try_from(self.all.len())) {
             self.spans[field as usize] = Some((start, end));
         }
     }
 
-    pub(crate) fn get(&self, field: Field) -> Option<&str> {
+    fn raw(&self, field: Field) -> Option<&str> {
         let (start, end) = self.spans[field as usize]?;
         self.all.get(usize::from(start)..usize::from(end))
+    }
+
+    pub(crate) fn get(&self, field: Field) -> Option<&str> {
+        let raw = self.raw(field)?;
+        if field != Field::Message {
+            return Some(raw);
+        }
+        let masked = self.masked.get_or_init(|| {
+            let mut masked = String::with_capacity(raw.len());
+            mask_into(&mut masked, raw, true);
+            (masked != raw).then(|| masked.into_boxed_str())
+        });
+        Some(masked.as_deref().unwrap_or(raw))
     }
 }
 

@@ -29,10 +29,10 @@ pin_project! {
     /// The call, and the reading of its response where it failed.
     pub struct ResponseFuture<F, B: Body> {
         #[pin]
-        call: F,
-        peeking: Option<Peeking<B>>,
-        settings: Arc<Settings>,
-        choice: Choice,
+        pub(super) call: F,
+        pub(super) peeking: Option<Peeking<B>>,
+        pub(super) settings: Arc<Settings>,
+        pub(super) choice: Choice,
     }
 }
 
@@ -46,12 +46,6 @@ enum Sought {
     Event,
 }
 
-impl<F, B: Body> ResponseFuture<F, B> {
-    pub(super) fn new(call: F, settings: Arc<Settings>, choice: Choice) -> Self {
-        Self { call, peeking: None, settings, choice }
-    }
-}
-
 impl<F, B, E> Future for ResponseFuture<F, B>
 where
     F: Future<Output = Result<Response<B>, E>>,
@@ -63,14 +57,19 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if this.peeking.is_none() {
-            let response = ready!(this.call.poll(cx))?;
-            let failed = response.status().as_u16() >= 400;
-            if !failed && !this.settings.successes {
-                return Poll::Ready(Ok(response.map(ResponseBody::untouched)));
-            }
-            match begin(response, this.settings, *this.choice) {
-                Ok(response) => return Poll::Ready(Ok(response)),
-                Err(peeking) => *this.peeking = Some(peeking),
+            // Spelled out, for `ready!` and `?` would each move the response once more.
+            match this.call.poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(response)) => {
+                    if response.status().as_u16() < 400 && !this.settings.successes {
+                        return Poll::Ready(Ok(response.map(ResponseBody::untouched)));
+                    }
+                    match begin(response, this.settings, *this.choice) {
+                        Ok(response) => return Poll::Ready(Ok(response)),
+                        Err(peeking) => *this.peeking = Some(peeking),
+                    }
+                }
             }
         }
         poll_peeking(this.peeking, this.settings, *this.choice, cx).map(Ok)

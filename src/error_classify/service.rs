@@ -60,6 +60,8 @@ where
     #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let choice = self.settings.providers.choose(&request);
-        ResponseFuture::new(self.inner.call(request), self.settings.clone(), choice)
+        // Before the call, so that its future is made where it stays.
+        let settings = self.settings.clone();
+        ResponseFuture { call: self.inner.call(request), peeking: None, settings, choice }
     }
 }

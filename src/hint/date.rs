@@ -26,6 +26,10 @@ fn rfc3339(text: &str) -> Option<SystemTime> {
 /// How long until then: a number of seconds, an epoch in seconds or milliseconds (told apart by size),
 /// a Go duration, RFC 3339 or an HTTP date.
 pub(crate) fn when(text: &str, now: impl FnOnce() -> SystemTime) -> Option<Duration> {
+    // Neither a number nor a date ends like this: nothing else has to be tried.
+    if text.ends_with(['s', 'm', 'h', 'd']) {
+        return go_duration(text);
+    }
     let at = if let Ok(number) = text.parse::<f64>() {
         let since = match number {
             n if n < EPOCH_SECONDS => return seconds(n),
@@ -34,8 +38,6 @@ pub(crate) fn when(text: &str, now: impl FnOnce() -> SystemTime) -> Option<Durat
             _ => return None,
         };
         SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(since).ok()?)?
-    } else if let Some(wait) = go_duration(text) {
-        return Some(wait);
     } else {
         http_date(text).or_else(|| rfc3339(text))?
     };

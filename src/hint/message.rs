@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use super::{duration::part, plausible};
+use super::{
+    duration::{SECOND, part},
+    plausible,
+};
 
 const PHRASES: [&str; 8] = [
     "try again in",
@@ -20,14 +23,21 @@ const PHRASES: [&str; 8] = [
 
 /// The wait that the first such phrase in the text gives.
 pub(crate) fn in_message(text: &str) -> Option<Duration> {
-    // All of them end in "in" or "after", with a blank and a digit behind.
-    text.as_bytes().windows(3).enumerate().find_map(|(at, window)| match window {
-        [b'n' | b'N' | b'r' | b'R', b' ', digit] if digit.is_ascii_digit() => {
-            let (before, after) = (text.get(..=at)?, text.get(at + 2..)?);
-            PHRASES.iter().any(|phrase| ends_with(before, phrase)).then(|| prose(after))?
+    // All of them end in "in" or "after", with a blank and a digit behind; digits are rare.
+    let bytes = text.as_bytes();
+    let mut from = 0;
+    while let Some(next) = bytes.get(from..)?.iter().position(u8::is_ascii_digit) {
+        let digit = from + next;
+        from = digit + 1;
+        let Some(before) = digit.checked_sub(1) else { continue };
+        if let [.., b'n' | b'N' | b'r' | b'R', b' '] = bytes.get(..digit)? {
+            let phrase = PHRASES.iter().any(|phrase| ends_with(text.get(..before).unwrap_or_default(), phrase));
+            if let Some(wait) = phrase.then(|| prose(text.get(digit..)?)).flatten() {
+                return Some(wait);
+            }
         }
-        _ => None,
-    })
+    }
+    None
 }
 
 fn ends_with(text: &str, end: &str) -> bool {
@@ -47,13 +57,13 @@ fn prose(text: &str) -> Option<Duration> {
     }
 }
 
-fn word(unit: &str) -> Option<f64> {
-    const UNITS: [(&[&str], f64); 5] = [
-        (&["s", "sec", "secs", "second", "seconds"], 1.0),
-        (&["ms", "msec", "millisecond", "milliseconds"], 1e-3),
-        (&["m", "min", "mins", "minute", "minutes"], 60.0),
-        (&["h", "hr", "hrs", "hour", "hours"], 3600.0),
-        (&["d", "day", "days"], 86400.0),
+fn word(unit: &str) -> Option<u64> {
+    const UNITS: [(&[&str], u64); 5] = [
+        (&["s", "sec", "secs", "second", "seconds"], SECOND),
+        (&["ms", "msec", "millisecond", "milliseconds"], SECOND / 1_000),
+        (&["m", "min", "mins", "minute", "minutes"], 60 * SECOND),
+        (&["h", "hr", "hrs", "hour", "hours"], 3600 * SECOND),
+        (&["d", "day", "days"], 86400 * SECOND),
     ];
     UNITS.iter().find(|(names, _)| names.iter().any(|name| name.eq_ignore_ascii_case(unit))).map(|(_, unit)| *unit)
 }

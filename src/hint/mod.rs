@@ -32,7 +32,9 @@ pub(crate) fn seconds(seconds: f64) -> Option<Duration> {
 
 /// The header as text, without the blanks around it.
 pub(crate) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok().map(str::trim)
+    // A response has some twenty headers: to walk past them is cheaper than to check and hash a name that is mostly not there.
+    let (_, value) = headers.iter().find(|(present, _)| present.as_str().eq_ignore_ascii_case(name))?;
+    value.to_str().ok().map(str::trim)
 }
 
 /// What time it is for the server: its own `Date`, so that a clock of ours that goes wrong does no harm; else ours.

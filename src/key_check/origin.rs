@@ -12,6 +12,8 @@ pub struct Origin {
     is_https: bool,
     host: Box<str>,
     port: u16,
+    /// As most requests spell it: compared first, and with one comparison.
+    authority: Box<str>,
 }
 
 impl Origin {
@@ -48,7 +50,9 @@ impl Origin {
             return Err(OriginError::NotAUrl);
         }
         let port = uri.port_u16().unwrap_or(default_port(is_https));
-        Ok(Self { is_https, host: host.to_ascii_lowercase().into(), port })
+        let host = host.to_ascii_lowercase();
+        let authority = if port == default_port(is_https) { host.clone() } else { format!("{host}:{port}") };
+        Ok(Self { is_https, host: host.into(), port, authority: authority.into() })
     }
 
     /// Whether a request to `uri` goes there.
@@ -60,8 +64,13 @@ impl Origin {
             _ => return false,
         };
         let Some(authority) = uri.authority() else { return false };
-        is_https == self.is_https
-            && authority.port_u16().unwrap_or(default_port(is_https)) == self.port
+        if is_https != self.is_https {
+            return false;
+        }
+        if authority.as_str() == &*self.authority {
+            return true;
+        }
+        authority.port_u16().unwrap_or(default_port(is_https)) == self.port
             && authority.host().eq_ignore_ascii_case(&self.host)
     }
 

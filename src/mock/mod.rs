@@ -74,6 +74,8 @@
 //! # fn main() { waits_as_the_sdk_does(); }
 //! ```
 
+#![allow(clippy::test_attr_in_doctest, reason = "hidden lines run them")]
+
 mod api;
 mod body;
 mod bucket;
@@ -92,6 +94,8 @@ mod routes;
 mod script;
 mod server;
 mod settings;
+#[cfg(feature = "backoff-retry")]
+pub mod simulate;
 
 pub use api::{MockApi, ResponseFuture};
 pub use body::{MockBody, MockError, MockErrorKind};

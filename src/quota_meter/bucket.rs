@@ -1,7 +1,8 @@
 //! One limit as a bucket that refills: its level is what may be sent now, as far as this process knows.
 
-use tokio::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::moment::Moment;
 use crate::limits::Limit;
 
 /// How much of the distance a level rises when the server reports more than is reckoned.
@@ -35,7 +36,7 @@ struct Known {
     period: f64,
     level: f64,
     /// When `level` was right.
-    at: Instant,
+    at: Moment,
     others: Others,
 }
 
@@ -56,8 +57,8 @@ impl Known {
         if share > 0.0 { (share * HOLD_BACK).max(1.0) } else { 0.0 }
     }
 
-    fn level_at(&self, now: Instant) -> f64 {
-        (self.level + self.refill() * seconds(self.at, now)).min(self.limit)
+    fn level_at(&self, now: Moment) -> f64 {
+        (self.level + self.refill() * now.seconds_since(self.at)).min(self.limit)
     }
 }
 
@@ -71,7 +72,7 @@ struct Others {
 
 #[derive(Clone, Copy, Debug)]
 struct Sample {
-    seen: Instant,
+    seen: Moment,
     remaining: f64,
     mark: f64,
 }
@@ -82,7 +83,7 @@ impl Others {
             self.last = Some(sample);
             return;
         };
-        let elapsed = seconds(last.seen, sample.seen);
+        let elapsed = sample.seen.seconds_since(last.seen);
         if elapsed < (8.0 / refill).max(1.0) {
             return;
         }
@@ -124,7 +125,7 @@ impl Bucket {
         self.reserved
     }
 
-    pub(super) fn level(&self, now: Instant) -> Option<Level> {
+    pub(super) fn level(&self, now: Moment) -> Option<Level> {
         self.known.map(|known| Level {
             limit: known.limit,
             remaining: known.level_at(now),
@@ -137,7 +138,7 @@ impl Bucket {
     }
 
     /// How long until `amount` is free; zero where no limit is known.
-    pub(super) fn wait_for(&self, amount: f64, now: Instant) -> Duration {
+    pub(super) fn wait_for(&self, amount: f64, now: Moment) -> Duration {
         let Some(known) = self.known else { return Duration::ZERO };
         let needed = (amount + known.held_back()).min(known.limit.max(amount));
         let missing = needed - known.level_at(now);
@@ -150,7 +151,7 @@ impl Bucket {
             .saturating_add(Duration::from_nanos(1))
     }
 
-    pub(super) fn reserve(&mut self, amount: f64, now: Instant) {
+    pub(super) fn reserve(&mut self, amount: f64, now: Moment) {
         self.reserved += amount;
         if let Some(known) = &mut self.known {
             known.level = known.level_at(now) - amount;
@@ -167,7 +168,7 @@ impl Bucket {
     }
 
     /// Nothing may be left before `until`, and one `amount` then: what follows leaves at the refill rate.
-    pub(super) fn hold(&mut self, amount: f64, until: Instant) {
+    pub(super) fn hold(&mut self, amount: f64, until: Moment) {
         if let Some(known) = &mut self.known {
             known.level = known.level.min(amount);
             known.at = known.at.max(until);
@@ -176,7 +177,7 @@ impl Bucket {
 
     /// Takes in what an answer says. `sent` is when its request left, `seen` when the server probably counted it,
     /// `mark` the reading of [`reserved`](Self::reserved) when it left.
-    pub(super) fn reconcile(&mut self, told: &Limit, seen: Instant, mark: f64, now: Instant) {
+    pub(super) fn reconcile(&mut self, told: &Limit, seen: Moment, mark: f64, now: Moment) {
         if let Some(limit) = told.limit {
             self.set_limit(limit, now);
         }
@@ -189,14 +190,14 @@ impl Bucket {
             known.period = period;
         }
         known.others.observe(Sample { seen, remaining, mark }, known.limit, known.whole_refill());
-        let estimate = (remaining + known.refill() * seconds(seen, now) - (self.reserved - mark)).min(known.limit);
+        let estimate = (remaining + known.refill() * now.seconds_since(seen) - (self.reserved - mark)).min(known.limit);
         let level = known.level_at(now);
         known.level =
             if was_told_nothing_yet || estimate < level { estimate } else { level + RAISE * (estimate - level) };
         known.at = known.at.max(now);
     }
 
-    fn set_limit(&mut self, limit: f64, now: Instant) {
+    fn set_limit(&mut self, limit: f64, now: Moment) {
         match &mut self.known {
             None => {
                 let level = f64::INFINITY;
@@ -225,9 +226,4 @@ fn period(limit: f64, remaining: f64, reset: Duration) -> Option<f64> {
     let doubt = step / reset + 0.02;
     let usual = USUAL_PERIODS.into_iter().find(|usual| doubt < 0.5 && (period / usual - 1.0).abs() <= doubt);
     usual.or_else(|| (used / limit >= TELLING_USE && doubt < 0.1).then_some(period))
-}
-
-/// Seconds from `from` to `to`; 0 where `to` is earlier.
-fn seconds(from: Instant, to: Instant) -> f64 {
-    to.saturating_duration_since(from).as_secs_f64()
 }

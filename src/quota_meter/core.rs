@@ -1,15 +1,15 @@
 //! The meter without clock, tasks or sockets: time and events in, grants and wakers out.
 
-use std::task::Waker;
+use std::{task::Waker, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use slab::Slab;
-use tokio::time::{Duration, Instant};
 
 use super::{
     Settings,
     bucket::Bucket,
     cost::Cost,
+    moment::{Clock, Moment},
     pace::Pace,
     queue::{Place, Queue},
     refusal::Refusal,
@@ -52,7 +52,7 @@ pub(super) enum Arrival {
 pub(super) enum Turn {
     Now(FlightId),
     /// Not before something wakes it; it looks again at this time at the latest.
-    Later(Instant),
+    Later(Moment),
 }
 
 /// What came of a call that was sent.
@@ -75,7 +75,7 @@ struct Waiter {
     waker: Option<Waker>,
     state: WaiterState,
     /// When its own timer fires.
-    armed: Option<Instant>,
+    armed: Option<Moment>,
 }
 
 #[derive(Debug)]
@@ -83,7 +83,7 @@ enum WaiterState {
     InLine,
     Granted {
         flight: FlightId,
-        at: Instant,
+        at: Moment,
     },
     /// Let a grant pass untaken; out of the line until it is polled again.
     Aside,
@@ -95,7 +95,7 @@ struct Flight {
     cost: Cost,
     /// The gate's epoch when it left: a 429 closes the gate only if nothing closed it since.
     epoch: u64,
-    left: Instant,
+    left: Moment,
     /// What had been reserved in all when it left.
     mark: Cost,
     probe: bool,
@@ -103,7 +103,7 @@ struct Flight {
 
 #[derive(Debug)]
 struct Gate {
-    opens: Option<Instant>,
+    opens: Option<Moment>,
     epoch: u64,
     streak: u32,
     /// Limits unknown and the last word was a 429: one call at a time until one succeeds.
@@ -114,7 +114,7 @@ struct Gate {
 #[derive(Debug)]
 struct Spent {
     error: ApiError,
-    until: Instant,
+    until: Moment,
     probe_in_flight: bool,
 }
 
@@ -137,7 +137,11 @@ pub struct Counts {
 pub(super) struct Wakes(Vec<Waker>);
 
 impl Wakes {
+    #[inline]
     pub(super) fn wake(self) {
+        if self.0.is_empty() {
+            return;
+        }
         for waker in self.0 {
             waker.wake();
         }
@@ -146,6 +150,7 @@ impl Wakes {
 
 #[derive(Debug)]
 pub(super) struct Core {
+    pub(super) clock: Clock,
     settings: Settings,
     requests: Bucket,
     tokens: Bucket,
@@ -169,6 +174,7 @@ impl Core {
     pub(super) fn new(settings: Settings) -> Self {
         let rng = settings.seed.map_or_else(rand::make_rng, SmallRng::seed_from_u64);
         Self {
+            clock: Clock::default(),
             settings,
             requests: Bucket::new(),
             tokens: Bucket::new(),
@@ -190,11 +196,11 @@ impl Core {
     /// A call comes: it goes, waits, or is refused.
     pub(super) fn arrive(
         &mut self,
-        now: Instant,
+        now: Moment,
         class: u8,
         seq: u64,
         cost: Cost,
-        deadline: Option<Instant>,
+        deadline: Option<Moment>,
         wakes: &mut Wakes,
     ) -> Arrival {
         let arrival = self.admit(now, class, seq, cost, deadline, wakes);
@@ -206,11 +212,11 @@ impl Core {
 
     fn admit(
         &mut self,
-        now: Instant,
+        now: Moment,
         class: u8,
         seq: u64,
         cost: Cost,
-        deadline: Option<Instant>,
+        deadline: Option<Moment>,
         wakes: &mut Wakes,
     ) -> Arrival {
         if let Some(refusal) = self.refusal_while_spent(now).or_else(|| self.never_fits(cost)) {
@@ -229,7 +235,7 @@ impl Core {
             return Arrival::Refused(Refusal::QueueFull { waiting: self.waiters.len() });
         }
         let expected = self.expected_wait(now, place, cost);
-        let limit = deadline.map(|deadline| deadline.saturating_duration_since(now));
+        let limit = deadline.map(|deadline| deadline.since(now));
         let limit = limit.into_iter().chain(self.settings.max_wait).min();
         if let (Some(expected), Some(limit)) = (expected, limit)
             && expected > limit
@@ -243,7 +249,7 @@ impl Core {
     /// A waiter looks whether its turn has come.
     pub(super) fn poll(
         &mut self,
-        now: Instant,
+        now: Moment,
         id: WaiterId,
         waker: &Waker,
         wakes: &mut Wakes,
@@ -284,7 +290,7 @@ impl Core {
     }
 
     /// A waiter is dropped: its place, or its grant, goes to the next.
-    pub(super) fn leave(&mut self, now: Instant, id: WaiterId, wakes: &mut Wakes) {
+    pub(super) fn leave(&mut self, now: Moment, id: WaiterId, wakes: &mut Wakes) {
         let Some(waiter) = self.waiters.try_remove(id) else { return };
         match waiter.state {
             WaiterState::InLine => drop(self.queue.remove(waiter.place)),
@@ -298,7 +304,7 @@ impl Core {
     }
 
     /// A granted call is handed to the network now.
-    pub(super) fn sent(&mut self, now: Instant, id: FlightId) {
+    pub(super) fn sent(&mut self, now: Moment, id: FlightId) {
         let mark = self.reserved();
         let epoch = self.gate.epoch;
         if let Some(flight) = self.flights.get_mut(id) {
@@ -310,19 +316,13 @@ impl Core {
     }
 
     /// A granted call was never sent: its quota is free again.
-    pub(super) fn cancel(&mut self, now: Instant, id: FlightId, wakes: &mut Wakes) {
+    pub(super) fn cancel(&mut self, now: Moment, id: FlightId, wakes: &mut Wakes) {
         self.give_back(id);
         self.pump(now, wakes);
     }
 
     /// A sent call has ended. For a 429 that means "wait": when it may be sent again.
-    pub(super) fn settle(
-        &mut self,
-        now: Instant,
-        id: FlightId,
-        outcome: Outcome,
-        wakes: &mut Wakes,
-    ) -> Option<Instant> {
+    pub(super) fn settle(&mut self, now: Moment, id: FlightId, outcome: Outcome, wakes: &mut Wakes) -> Option<Moment> {
         let flight = self.flights.try_remove(id)?;
         self.end_probe(&flight);
         let mut opens = None;
@@ -352,7 +352,7 @@ impl Core {
         opens
     }
 
-    pub(super) fn snapshot(&self, now: Instant) -> super::Snapshot {
+    pub(super) fn snapshot(&self, now: Moment) -> super::Snapshot {
         let place = Place { class: u8::MAX, seq: u64::MAX, tie: u64::MAX };
         super::Snapshot {
             requests: self.requests.level(now),
@@ -361,7 +361,7 @@ impl Core {
             window: self.window,
             waiting: self.waiters.len(),
             expected_wait: self.expected_wait(now, place, Cost { requests: 1.0, tokens: 0.0 }),
-            gate_opens_in: self.gate.opens.and_then(|opens| opens.checked_duration_since(now)),
+            gate_opens_in: self.gate.opens.filter(|opens| *opens > now).map(|opens| opens.since(now)),
             spent: self.spent.as_ref().map(|spent| spent.error.clone()),
             counts: self.counts,
         }
@@ -370,7 +370,7 @@ impl Core {
     // --- granting ---
 
     /// Lets go all whose turn it is.
-    fn pump(&mut self, now: Instant, wakes: &mut Wakes) {
+    fn pump(&mut self, now: Moment, wakes: &mut Wakes) {
         self.recall_untaken(now);
         while let Some((place, cost, id)) = self.queue.first() {
             let state = match self.never_fits(cost) {
@@ -393,11 +393,11 @@ impl Core {
     }
 
     /// Takes back the grants that nobody came for.
-    fn recall_untaken(&mut self, now: Instant) {
+    fn recall_untaken(&mut self, now: Moment) {
         let mut index = 0;
         while let Some(&id) = self.granted.get(index) {
             match self.waiters[id].state {
-                WaiterState::Granted { flight, at } if now.saturating_duration_since(at) >= GRANT_TIME => {
+                WaiterState::Granted { flight, at } if now.since(at) >= GRANT_TIME => {
                     self.granted.swap_remove(index);
                     self.waiters[id].state = WaiterState::Aside;
                     self.give_back(flight);
@@ -408,18 +408,18 @@ impl Core {
     }
 
     /// Whether a call of this cost may leave now.
-    fn fits(&self, now: Instant, cost: Cost) -> bool {
+    fn fits(&self, now: Moment, cost: Cost) -> bool {
         self.gate.opens.is_none_or(|opens| opens <= now) && self.has_room(now) && self.level_wait(now, cost).is_zero()
     }
 
-    fn has_room(&self, now: Instant) -> bool {
+    fn has_room(&self, now: Moment) -> bool {
         let probe_is_out = self.gate.probing && self.gate.probe_in_flight
             || self.spent.as_ref().is_some_and(|spent| spent.probe_in_flight || spent.until > now);
         !probe_is_out && self.flights.len() < self.window as usize
     }
 
     /// How long until the levels hold this cost.
-    fn level_wait(&self, now: Instant, cost: Cost) -> Duration {
+    fn level_wait(&self, now: Moment, cost: Cost) -> Duration {
         let tokens =
             if cost.tokens > 0.0 { self.tokens.wait_for(self.with_margin(cost.tokens), now) } else { Duration::ZERO };
         let pace = self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.wait_for(now, cost.requests));
@@ -436,7 +436,7 @@ impl Core {
         Some(Refusal::TooLarge { tokens: cost.tokens as u64, limit: limit as u64 })
     }
 
-    fn launch(&mut self, now: Instant, cost: Cost) -> FlightId {
+    fn launch(&mut self, now: Moment, cost: Cost) -> FlightId {
         self.requests.reserve(cost.requests, now);
         self.tokens.reserve(cost.tokens, now);
         if let Some(pace) = &mut self.pace {
@@ -477,8 +477,8 @@ impl Core {
 
     // --- learning ---
 
-    fn learn(&mut self, now: Instant, flight: &Flight, limits: &Limits) {
-        let took = now.saturating_duration_since(flight.left);
+    fn learn(&mut self, now: Moment, flight: &Flight, limits: &Limits) {
+        let took = now.since(flight.left);
         let fastest = self.fastest.map_or(took, |fastest| fastest.min(took));
         self.fastest = Some(fastest);
         let seen = flight.left + fastest / 2;
@@ -500,7 +500,7 @@ impl Core {
     }
 
     /// A 429: closes the gate, unless an earlier one of the same epoch did. Answers when it opens.
-    fn close(&mut self, now: Instant, flight: &Flight, limits: &Limits, hint: Option<Duration>) -> Instant {
+    fn close(&mut self, now: Moment, flight: &Flight, limits: &Limits, hint: Option<Duration>) -> Moment {
         if flight.epoch < self.gate.epoch {
             if let Some(pace) = &mut self.pace {
                 pace.refused_late(flight.epoch);
@@ -516,7 +516,7 @@ impl Core {
         let factor = 2f64.powi(self.gate.streak.min(16) as i32) * self.rng.random_range(1.0..1.25);
         let longest = LONGEST_GATE.max(base.saturating_mul(2));
         let closed = Duration::try_from_secs_f64(base.as_secs_f64() * factor).unwrap_or(longest).min(longest);
-        let opens = now.checked_add(closed).unwrap_or(now + LONGEST_GATE);
+        let opens = now + closed;
         self.gate.opens = Some(opens);
         self.gate.epoch += 1;
         self.gate.streak = self.gate.streak.saturating_add(1);
@@ -539,7 +539,7 @@ impl Core {
     }
 
     /// A 429 that no announced limit explains: from here on the refusals measure the rate.
-    fn slow_down(&mut self, now: Instant, opens: Instant) {
+    fn slow_down(&mut self, now: Moment, opens: Moment) {
         let admitted = (self.counts.sent - self.counts.limited) as f64;
         let assumed = self.requests.refill().map(|refill| refill * HIDDEN_START);
         let epoch = self.gate.epoch;
@@ -555,27 +555,27 @@ impl Core {
     }
 
     /// The quota is used up: all who wait hear it now, and one call in a while looks whether it is back.
-    fn spend(&mut self, now: Instant, error: ApiError, wakes: &mut Wakes) {
+    fn spend(&mut self, now: Moment, error: ApiError, wakes: &mut Wakes) {
         let wait = self.settings.spent_recheck;
         let waiting: Vec<WaiterId> = self.queue.drain().collect();
         for id in waiting {
             let refusal = Refusal::Spent { error: error.clone(), wait };
             self.answer(id, WaiterState::Refused(refusal), wakes);
         }
-        let until = now.checked_add(wait).unwrap_or(now + LONGEST_GATE);
+        let until = now + wait;
         self.spent = Some(Spent { error, until, probe_in_flight: false });
     }
 
-    fn refusal_while_spent(&self, now: Instant) -> Option<Refusal> {
+    fn refusal_while_spent(&self, now: Moment) -> Option<Refusal> {
         let spent = self.spent.as_ref().filter(|spent| spent.probe_in_flight || spent.until > now)?;
-        Some(Refusal::Spent { error: spent.error.clone(), wait: spent.until.saturating_duration_since(now) })
+        Some(Refusal::Spent { error: spent.error.clone(), wait: spent.until.since(now) })
     }
 
     // --- reckoning ---
 
     /// How long a call at `place` will wait, as far as the limits are known.
-    fn expected_wait(&self, now: Instant, place: Place, cost: Cost) -> Option<Duration> {
-        let gate = self.gate.opens.and_then(|opens| opens.checked_duration_since(now));
+    fn expected_wait(&self, now: Moment, place: Place, cost: Cost) -> Option<Duration> {
+        let gate = self.gate.opens.filter(|opens| *opens > now).map(|opens| opens.since(now));
         if !self.is_known() && self.pace.is_none() {
             return gate;
         }
@@ -591,16 +591,16 @@ impl Core {
 
     /// When a waiter looks again: when its turn should come, or, where only an event can tell, after a while that
     /// grows with its place, so that a long line costs a hundred looks a second and not one a waiter.
-    fn next_look(&self, now: Instant, place: Place, cost: Cost) -> Instant {
+    fn next_look(&self, now: Moment, place: Place, cost: Cost) -> Moment {
         let wait = self.expected_wait(now, place, cost).filter(|wait| !wait.is_zero()).unwrap_or_else(|| {
             let (before, _) = self.queue.ahead_of(place);
             WATCH.saturating_add(Duration::from_millis(10).saturating_mul(u32::try_from(before).unwrap_or(u32::MAX)))
         });
-        now.checked_add(wait).unwrap_or(now + LONGEST_GATE)
+        now + wait
     }
 
     /// Wakes the first in line if its turn comes before its own timer.
-    fn rearm_first(&mut self, now: Instant, wakes: &mut Wakes) {
+    fn rearm_first(&mut self, now: Moment, wakes: &mut Wakes) {
         let Some((place, cost, id)) = self.queue.first() else { return };
         let look = self.next_look(now, place, cost);
         let waiter = &mut self.waiters[id];

@@ -137,7 +137,8 @@ where
         loop {
             match this.waiter.poll(cx).map_err(Refused::from)? {
                 Turn::Now(flight) => return Poll::Ready(Ok(flight)),
-                Turn::Later(look) => {
+                Turn::Later(None) => break,
+                Turn::Later(Some(look)) => {
                     this.look.as_mut().reset(look);
                     if this.look.as_mut().poll(cx).is_pending() {
                         break;

@@ -37,6 +37,7 @@ mod core;
 mod cost;
 mod future;
 mod layer;
+mod moment;
 mod pace;
 mod queue;
 mod refusal;

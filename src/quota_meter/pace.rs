@@ -5,7 +5,9 @@
 //! while, and then goes above it ever faster, until the next 429 measures it anew: a cubic, as TCP's CUBIC has it
 //! (RFC 9438).
 
-use tokio::time::{Duration, Instant};
+use std::time::Duration;
+
+use super::moment::Moment;
 
 /// How far the pace starts below the measured rate, and how far above it is after twice [`Pace::span`].
 const SWING: f64 = 0.05;
@@ -27,7 +29,7 @@ pub(super) struct Pace {
     is_hidden: bool,
     /// What may leave now, up to a second's worth.
     level: f64,
-    at: Instant,
+    at: Moment,
     /// The last moment at which the server's bucket was empty, and the calls admitted until then.
     empty: Empty,
     span: f64,
@@ -36,24 +38,24 @@ pub(super) struct Pace {
 #[derive(Clone, Copy, Debug)]
 struct Empty {
     /// Where the present measurement began.
-    since: Instant,
+    since: Moment,
     admitted: f64,
     /// When the last 429 came.
-    last: Instant,
+    last: Moment,
     /// The gate's epoch that began then.
     epoch: u64,
 }
 
 impl Pace {
     /// The first 429, at a time at which so many calls had been admitted; `rate` if one is to be assumed.
-    pub(super) fn new(now: Instant, admitted: f64, rate: Option<f64>, epoch: u64) -> Self {
+    pub(super) fn new(now: Moment, admitted: f64, rate: Option<f64>, epoch: u64) -> Self {
         let empty = Empty { since: now, admitted, last: now, epoch };
         Self { is_hidden: rate.is_some(), rate, level: 0.0, at: now, empty, span: FIRST_SPAN }
     }
 
     /// One more 429: the bucket is empty again. `opens` is when calls go on.
-    pub(super) fn refused(&mut self, now: Instant, admitted: f64, opens: Instant, epoch: u64) {
-        let elapsed = now.saturating_duration_since(self.empty.since).as_secs_f64();
+    pub(super) fn refused(&mut self, now: Moment, admitted: f64, opens: Moment, epoch: u64) {
+        let elapsed = now.seconds_since(self.empty.since);
         let calls = admitted - self.empty.admitted;
         if elapsed > 0.0 && calls >= TELLING_CALLS {
             let measured = match self.rate(now).filter(|_| self.is_hidden) {
@@ -80,19 +82,19 @@ impl Pace {
         }
     }
 
-    pub(super) fn rate(&self, now: Instant) -> Option<f64> {
-        let x = (now.saturating_duration_since(self.empty.last).as_secs_f64() - self.span) / self.span;
+    pub(super) fn rate(&self, now: Moment) -> Option<f64> {
+        let x = (now.seconds_since(self.empty.last) - self.span) / self.span;
         // Past some spans above the measured rate nothing was refused: then it is no measure any more.
         self.rate.map(|rate| rate * (1.0 + SWING * x.powi(3)).clamp(0.5, 4.0))
     }
 
-    fn level_at(&self, now: Instant) -> f64 {
+    fn level_at(&self, now: Moment) -> f64 {
         let Some(rate) = self.rate(now) else { return f64::INFINITY };
-        let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
+        let elapsed = now.seconds_since(self.at);
         (self.level + rate * elapsed).min(rate.max(1.0))
     }
 
-    pub(super) fn reserve(&mut self, now: Instant, calls: f64) {
+    pub(super) fn reserve(&mut self, now: Moment, calls: f64) {
         if self.rate.is_some() {
             self.level = self.level_at(now) - calls;
             self.at = self.at.max(now);
@@ -104,15 +106,15 @@ impl Pace {
     }
 
     /// How long until so many calls may leave.
-    pub(super) fn wait_for(&self, now: Instant, calls: f64) -> Duration {
+    pub(super) fn wait_for(&self, now: Moment, calls: f64) -> Duration {
         let Some(rate) = self.rate(now) else { return Duration::ZERO };
         let missing = calls - self.level_at(now);
         if missing <= 0.0 {
-            return self.at.saturating_duration_since(now);
+            return self.at.since(now);
         }
         Duration::try_from_secs_f64(missing / rate)
             .unwrap_or(Duration::MAX)
             .saturating_add(Duration::from_nanos(1))
-            .saturating_add(self.at.saturating_duration_since(now))
+            .saturating_add(self.at.since(now))
     }
 }

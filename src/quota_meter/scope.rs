@@ -11,6 +11,7 @@ use super::{
     Settings, Snapshot,
     core::{self, Arrival, Core, FlightId, Outcome, WaiterId, Wakes},
     cost::Cost,
+    moment::Moment,
     refusal::Refusal,
 };
 
@@ -29,22 +30,26 @@ impl Scope {
         Self(Mutex::new(Core::new(settings)))
     }
 
-    /// Runs `act` under the lock, and wakes whom it names after it.
-    fn with<T>(&self, act: impl FnOnce(&mut Core, &mut Wakes) -> T) -> T {
+    /// Runs `act` at this moment under the lock, and wakes whom it names after it.
+    fn with<T>(&self, act: impl FnOnce(&mut Core, Moment, &mut Wakes) -> T) -> T {
+        let now = Instant::now();
         let mut wakes = Wakes::default();
-        let result = act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), &mut wakes);
+        let mut core = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = core.clock.moment(now);
+        let result = act(&mut core, now, &mut wakes);
+        drop(core);
         wakes.wake();
         result
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        self.with(|core, _| core.snapshot(Instant::now()))
+        self.with(|core, now, _| core.snapshot(now))
     }
 
     pub(super) fn arrive(self: &Arc<Self>, class: u8, seq: u64, cost: Cost, deadline: Option<Instant>) -> Entry {
-        let now = Instant::now();
         let scope = Arc::clone(self);
-        match self.with(|core, wakes| {
+        match self.with(|core, now, wakes| {
+            let deadline = deadline.map(|deadline| core.clock.moment(deadline));
             let arrival = core.arrive(now, class, seq, cost, deadline, wakes);
             if let Arrival::Go(id) = arrival {
                 core.sent(now, id);
@@ -68,21 +73,27 @@ pub(super) struct Waiter {
 /// A waiter's answer.
 pub(super) enum Turn {
     Now(Flight),
-    /// Look again then, if nothing wakes it before.
-    Later(Instant),
+    /// Look again then, if that is ever, and nothing wakes it before.
+    Later(Option<Instant>),
 }
 
 impl Waiter {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Result<Turn, Refusal> {
-        let now = Instant::now();
-        let Some(id) = self.id else { return Ok(Turn::Later(now)) };
-        let turn = self.scope.with(|core, wakes| core.poll(now, id, cx.waker(), wakes));
+        let Some(id) = self.id else { return Ok(Turn::Later(None)) };
+        let (turn, look) = self.scope.with(|core, now, wakes| {
+            let turn = core.poll(now, id, cx.waker(), wakes);
+            let look = match &turn {
+                Ok(core::Turn::Later(look)) => core.clock.instant(*look),
+                _ => None,
+            };
+            (turn, look)
+        });
         if !matches!(turn, Ok(core::Turn::Later(_))) {
             self.id = None;
         }
         Ok(match turn? {
             core::Turn::Now(id) => Turn::Now(Flight { scope: Arc::clone(&self.scope), id: Some(id), sent: false }),
-            core::Turn::Later(look) => Turn::Later(look),
+            core::Turn::Later(_) => Turn::Later(look),
         })
     }
 }
@@ -90,7 +101,7 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            self.scope.with(|core, wakes| core.leave(Instant::now(), id, wakes));
+            self.scope.with(|core, now, wakes| core.leave(now, id, wakes));
         }
     }
 }
@@ -108,25 +119,28 @@ impl Flight {
     pub(super) fn send(&mut self) {
         if let Some(id) = self.id {
             self.sent = true;
-            self.scope.with(|core, _| core.sent(Instant::now(), id));
+            self.scope.with(|core, now, _| core.sent(now, id));
         }
     }
 
     /// It has ended. For a 429 that means "wait": when it may be sent again.
     pub(super) fn settle(&mut self, outcome: Outcome) -> Option<Instant> {
         let id = self.id.take()?;
-        self.scope.with(|core, wakes| core.settle(Instant::now(), id, outcome, wakes))
+        self.scope.with(|core, now, wakes| {
+            let opens = core.settle(now, id, outcome, wakes)?;
+            core.clock.instant(opens)
+        })
     }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
         let Some(id) = self.id else { return };
-        self.scope.with(|core, wakes| {
+        self.scope.with(|core, now, wakes| {
             if self.sent {
-                core.settle(Instant::now(), id, Outcome::Other, wakes);
+                core.settle(now, id, Outcome::Other, wakes);
             } else {
-                core.cancel(Instant::now(), id, wakes);
+                core.cancel(now, id, wakes);
             }
         });
     }

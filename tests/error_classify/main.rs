@@ -9,4 +9,5 @@ mod rules;
 mod streams;
 mod successes;
 mod support;
+mod transport;
 mod vectors;

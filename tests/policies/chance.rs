@@ -11,6 +11,7 @@ use http::{Request, Response, StatusCode};
 use tokio::{task::JoinSet, time::sleep};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_outbound::{
+    ApiError, ErrorKind, RetryHint,
     backoff_retry::{Backoff, BackoffRetryLayer, Budget, Jitter, Repeat, Standard},
     mock::{Script, status},
     nz,
@@ -24,10 +25,11 @@ async fn waits_of(layer: BackoffRetryLayer, calls: usize) -> Vec<Vec<Duration>> 
     let waits = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&waits);
     let layer = layer.budget(Budget::unlimited()).on_retry(move |_, wait| seen.lock().expect("no panic").push(wait));
-    // A script would remember all of them.
+    // A script would remember all of them; and they come as if classified already.
     let service = layer.layer(service_fn(|_: Request<String>| {
         let mut response = Response::new(String::new());
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        response.extensions_mut().insert(ApiError::new(ErrorKind::Overloaded, RetryHint::Backoff));
         ready(Ok::<_, BoxError>(response))
     }));
     for _ in 0..calls {

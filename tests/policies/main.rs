@@ -1,7 +1,9 @@
 //! What the retry presets keep to, held against the constants and cases of those they are named after; and what chance,
 //! the budget and tower's own retry make of them.
 
+mod aws;
 mod chance;
+mod openai;
 mod tower_retry;
 
 use std::time::Duration;

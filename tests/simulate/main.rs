@@ -1,0 +1,3 @@
+//! The simulator held against what is published, and against what must hold for every run.
+
+mod study;
