@@ -25,7 +25,7 @@ const ASSUMED_PERIOD: f64 = 60.0;
 pub(super) struct Bucket {
     /// `None` until an answer has named it.
     known: Option<Known>,
-    /// All that was ever reserved: the difference of two readings is what left in between.
+    /// All that was ever reserved, less what was given back.
     reserved: f64,
 }
 
@@ -121,10 +121,6 @@ impl Bucket {
         self.known.map(|known| known.limit)
     }
 
-    pub(super) fn reserved(&self) -> f64 {
-        self.reserved
-    }
-
     pub(super) fn level(&self, now: Moment) -> Option<Level> {
         self.known.map(|known| Level {
             limit: known.limit,
@@ -175,8 +171,8 @@ impl Bucket {
         }
     }
 
-    /// Takes in what an answer says. `sent` is when its request left, `seen` when the server probably counted it,
-    /// `mark` the reading of [`reserved`](Self::reserved) when it left.
+    /// Takes in what an answer says. `seen` is when the server probably counted its request, `mark` what had been sent in
+    /// all by then: what is reserved beyond that, the server has not counted yet.
     pub(super) fn reconcile(&mut self, told: &Limit, seen: Moment, mark: f64, now: Moment) {
         if let Some(limit) = told.limit {
             self.set_limit(limit, now);

@@ -96,7 +96,7 @@ struct Flight {
     /// The gate's epoch when it left: a 429 closes the gate only if nothing closed it since.
     epoch: u64,
     left: Moment,
-    /// What had been reserved in all when it left.
+    /// What had been sent in all when it left, itself included: all that the server can have counted by then.
     mark: Cost,
     probe: bool,
 }
@@ -164,6 +164,8 @@ pub(super) struct Core {
     /// Waiters that hold an untaken grant.
     granted: Vec<WaiterId>,
     flights: Slab<Flight>,
+    /// What was ever sent.
+    sent: Cost,
     fastest: Option<Duration>,
     ties: u64,
     counts: Counts,
@@ -186,6 +188,7 @@ impl Core {
             waiters: Slab::new(),
             granted: Vec::new(),
             flights: Slab::new(),
+            sent: Cost::ZERO,
             fastest: None,
             ties: 0,
             counts: Counts::default(),
@@ -305,11 +308,11 @@ impl Core {
 
     /// A granted call is handed to the network now.
     pub(super) fn sent(&mut self, now: Moment, id: FlightId) {
-        let mark = self.reserved();
         let epoch = self.gate.epoch;
         if let Some(flight) = self.flights.get_mut(id) {
+            self.sent += flight.cost;
             flight.left = now;
-            flight.mark = mark;
+            flight.mark = self.sent;
             flight.epoch = epoch;
             self.counts.sent += 1;
         }
@@ -447,8 +450,7 @@ impl Core {
         if let Some(spent) = &mut self.spent {
             spent.probe_in_flight = true;
         }
-        let (mark, epoch) = (self.reserved(), self.gate.epoch);
-        self.flights.insert(Flight { cost, epoch, left: now, mark, probe })
+        self.flights.insert(Flight { cost, epoch: self.gate.epoch, left: now, mark: Cost::ZERO, probe })
     }
 
     fn give_back(&mut self, id: FlightId) {
@@ -469,10 +471,6 @@ impl Core {
                 spent.probe_in_flight = false;
             }
         }
-    }
-
-    fn reserved(&self) -> Cost {
-        Cost { requests: self.requests.reserved(), tokens: self.tokens.reserved() }
     }
 
     // --- learning ---
