@@ -421,12 +421,17 @@ impl Core {
         !probe_is_out && self.flights.len() < self.window as usize
     }
 
-    /// How long until the levels hold this cost.
+    /// How long until the levels hold this cost, and the pace allows it.
     fn level_wait(&self, now: Moment, cost: Cost) -> Duration {
+        let pace = self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.wait_for(now, cost.requests));
+        self.announced_wait(now, cost).max(pace)
+    }
+
+    /// How long until the levels hold this cost.
+    fn announced_wait(&self, now: Moment, cost: Cost) -> Duration {
         let tokens =
             if cost.tokens > 0.0 { self.tokens.wait_for(self.with_margin(cost.tokens), now) } else { Duration::ZERO };
-        let pace = self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.wait_for(now, cost.requests));
-        self.requests.wait_for(cost.requests, now).max(tokens).max(pace)
+        self.requests.wait_for(cost.requests, now).max(tokens)
     }
 
     fn with_margin(&self, tokens: f64) -> f64 {
@@ -505,7 +510,8 @@ impl Core {
             }
             return self.gate.opens.map_or(now, |opens| opens.max(now));
         }
-        let one = self.level_wait(now, flight.cost);
+        // Not by the pace: that is our own, and waits for the last gate.
+        let one = self.announced_wait(now, flight.cost);
         let base = match hint {
             Some(hint) => hint.max(one),
             None if one.is_zero() => BLIND_GATE,
