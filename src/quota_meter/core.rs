@@ -99,6 +99,8 @@ struct Flight {
     /// What had been sent in all when it left, itself included: all that the server can have counted by then.
     mark: Cost,
     probe: bool,
+    /// It left to look whether a quota that was used up is back.
+    looks: bool,
 }
 
 #[derive(Debug)]
@@ -337,7 +339,10 @@ impl Core {
                     self.gate.streak = 0;
                     self.gate.probing = false;
                 }
-                self.spent = None;
+                // One that left before the quota was used up says nothing of it now.
+                if flight.looks {
+                    self.spent = None;
+                }
                 self.learn(now, &flight, &limits);
             }
             Outcome::Limited(limits, hint) => {
@@ -450,12 +455,12 @@ impl Core {
         if let Some(pace) = &mut self.pace {
             pace.reserve(now, cost.requests);
         }
-        let probe = self.gate.probing || self.spent.is_some();
+        let (probe, looks) = (self.gate.probing, self.spent.is_some());
         self.gate.probe_in_flight = self.gate.probing;
         if let Some(spent) = &mut self.spent {
             spent.probe_in_flight = true;
         }
-        self.flights.insert(Flight { cost, epoch: self.gate.epoch, left: now, mark: Cost::ZERO, probe })
+        self.flights.insert(Flight { cost, epoch: self.gate.epoch, left: now, mark: Cost::ZERO, probe, looks })
     }
 
     fn give_back(&mut self, id: FlightId) {
@@ -472,9 +477,9 @@ impl Core {
     fn end_probe(&mut self, flight: &Flight) {
         if flight.probe {
             self.gate.probe_in_flight = false;
-            if let Some(spent) = &mut self.spent {
-                spent.probe_in_flight = false;
-            }
+        }
+        if let (true, Some(spent)) = (flight.looks, &mut self.spent) {
+            spent.probe_in_flight = false;
         }
     }
 
