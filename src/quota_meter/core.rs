@@ -263,7 +263,8 @@ impl Core {
             self.waiters[id].state = WaiterState::InLine;
             self.queue.insert(self.waiters[id].place, self.waiters[id].cost, id);
         }
-        self.pump(now, wakes);
+        self.waiters[id].armed = None;
+        self.move_up(now, wakes);
         if matches!(self.waiters[id].state, WaiterState::InLine)
             && let Some(refusal) = self.refusal_while_spent(now)
         {
@@ -305,7 +306,7 @@ impl Core {
             }
             WaiterState::Aside | WaiterState::Refused(_) => {}
         }
-        self.pump(now, wakes);
+        self.move_up(now, wakes);
     }
 
     /// A granted call is handed to the network now.
@@ -323,7 +324,7 @@ impl Core {
     /// A granted call was never sent: its quota is free again.
     pub(super) fn cancel(&mut self, now: Moment, id: FlightId, wakes: &mut Wakes) {
         self.give_back(id);
-        self.pump(now, wakes);
+        self.move_up(now, wakes);
     }
 
     /// A sent call has ended. For a 429 that means "wait": when it may be sent again.
@@ -353,10 +354,7 @@ impl Core {
             Outcome::Spent(error) => self.spend(now, error, wakes),
             Outcome::Other => {}
         }
-        if !self.queue.is_empty() {
-            self.pump(now, wakes);
-            self.rearm_first(now, wakes);
-        }
+        self.move_up(now, wakes);
         opens
     }
 
@@ -376,6 +374,14 @@ impl Core {
     }
 
     // --- granting ---
+
+    /// Something changed: lets go all whose turn it is, and wakes the next if its turn now comes sooner.
+    fn move_up(&mut self, now: Moment, wakes: &mut Wakes) {
+        if !self.queue.is_empty() {
+            self.pump(now, wakes);
+            self.rearm_first(now, wakes);
+        }
+    }
 
     /// Lets go all whose turn it is.
     fn pump(&mut self, now: Moment, wakes: &mut Wakes) {
