@@ -182,7 +182,8 @@ impl Bucket {
         let was_told_nothing_yet = known.level == f64::INFINITY;
         if let Some(period) = told.reset.and_then(|reset| period(known.limit, remaining, reset)) {
             known.level = known.level_at(now);
-            known.at = now;
+            // What is held back until later than now stays so.
+            known.at = known.at.max(now);
             known.period = period;
         }
         known.others.observe(Sample { seen, remaining, mark }, known.limit, known.whole_refill());
@@ -203,6 +204,8 @@ impl Bucket {
                 known.level = known.level_at(now).min(limit);
                 known.at = known.at.max(now);
                 known.limit = limit;
+                // What was there under the other limit tells nothing of what others take under this one.
+                known.others = Others::default();
             }
             Some(_) => {}
         }

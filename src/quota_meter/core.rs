@@ -597,8 +597,8 @@ impl Core {
         let (_, ahead) = self.queue.ahead_of(place);
         let requests = self.requests.wait_for(ahead.requests + cost.requests, now);
         let pace = self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.wait_for(now, ahead.requests + cost.requests));
-        let tokens = match self.with_margin(cost.tokens) {
-            needed if needed > 0.0 => self.tokens.wait_for(ahead.tokens + needed, now),
+        let tokens = match ahead.tokens + self.with_margin(cost.tokens) {
+            needed if needed > 0.0 => self.tokens.wait_for(needed, now),
             _ => Duration::ZERO,
         };
         Some(requests.max(tokens).max(pace).max(gate.unwrap_or_default()))
