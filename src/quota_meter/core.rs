@@ -50,7 +50,7 @@ pub(super) enum Arrival {
 
 #[derive(Debug)]
 pub(super) enum Turn {
-    Now(FlightId),
+    Now(FlightId, Standing),
     /// Not before something wakes it; it looks again at this time at the latest.
     Later(Moment),
 }
@@ -68,9 +68,23 @@ pub(super) enum Outcome {
     Other,
 }
 
+/// Where a call stands in line, and how long it may.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    place: Place,
+    since: Moment,
+    limit: Option<Duration>,
+}
+
+impl Standing {
+    fn ends(&self) -> Option<Moment> {
+        self.limit.map(|limit| self.since + limit)
+    }
+}
+
 #[derive(Debug)]
 struct Waiter {
-    place: Place,
+    standing: Standing,
     cost: Cost,
     waker: Option<Waker>,
     state: WaiterState,
@@ -247,8 +261,12 @@ impl Core {
         {
             return Arrival::Refused(Refusal::TooLong { expected, limit });
         }
-        self.queue.insert(place, cost, self.waiters.vacant_key());
-        Arrival::Wait(self.waiters.insert(Waiter { place, cost, waker: None, state: WaiterState::InLine, armed: None }))
+        Arrival::Wait(self.line_up(Standing { place, since: now, limit }, cost))
+    }
+
+    fn line_up(&mut self, standing: Standing, cost: Cost) -> WaiterId {
+        self.queue.insert(standing.place, cost, self.waiters.vacant_key());
+        self.waiters.insert(Waiter { standing, cost, waker: None, state: WaiterState::InLine, armed: None })
     }
 
     /// A waiter looks whether its turn has come.
@@ -261,22 +279,21 @@ impl Core {
     ) -> Result<Turn, Refusal> {
         if matches!(self.waiters[id].state, WaiterState::Aside) {
             self.waiters[id].state = WaiterState::InLine;
-            self.queue.insert(self.waiters[id].place, self.waiters[id].cost, id);
+            self.queue.insert(self.waiters[id].standing.place, self.waiters[id].cost, id);
         }
         self.waiters[id].armed = None;
         self.move_up(now, wakes);
         if matches!(self.waiters[id].state, WaiterState::InLine)
-            && let Some(refusal) = self.refusal_while_spent(now)
+            && let Some(refusal) = self.refusal_while_spent(now).or_else(|| self.overdue(now, id))
         {
-            self.queue.remove(self.waiters[id].place);
+            self.queue.remove(self.waiters[id].standing.place);
             self.waiters[id].state = WaiterState::Refused(refusal);
         }
         match &self.waiters[id].state {
             WaiterState::Granted { flight, .. } => {
                 let flight = *flight;
                 self.granted.retain(|granted| *granted != id);
-                self.waiters.remove(id);
-                Ok(Turn::Now(flight))
+                Ok(Turn::Now(flight, self.waiters.remove(id).standing))
             }
             WaiterState::Refused(refusal) => {
                 let refusal = refusal.clone();
@@ -285,8 +302,9 @@ impl Core {
                 Err(refusal)
             }
             WaiterState::InLine | WaiterState::Aside => {
-                let (place, cost) = (self.waiters[id].place, self.waiters[id].cost);
-                let look = self.next_look(now, place, cost);
+                let (standing, cost) = (self.waiters[id].standing, self.waiters[id].cost);
+                let look = self.next_look(now, standing.place, cost);
+                let look = standing.ends().map_or(look, |ends| ends.min(look));
                 let waiter = &mut self.waiters[id];
                 waiter.waker = Some(waker.clone());
                 waiter.armed = Some(look);
@@ -299,7 +317,7 @@ impl Core {
     pub(super) fn leave(&mut self, now: Moment, id: WaiterId, wakes: &mut Wakes) {
         let Some(waiter) = self.waiters.try_remove(id) else { return };
         match waiter.state {
-            WaiterState::InLine => drop(self.queue.remove(waiter.place)),
+            WaiterState::InLine => drop(self.queue.remove(waiter.standing.place)),
             WaiterState::Granted { flight, .. } => {
                 self.granted.retain(|granted| *granted != id);
                 self.give_back(flight);
@@ -309,16 +327,27 @@ impl Core {
         self.move_up(now, wakes);
     }
 
-    /// A granted call is handed to the network now.
-    pub(super) fn sent(&mut self, now: Moment, id: FlightId) {
-        let epoch = self.gate.epoch;
-        if let Some(flight) = self.flights.get_mut(id) {
-            self.sent += flight.cost;
-            flight.left = now;
-            flight.mark = self.sent;
-            flight.epoch = epoch;
-            self.counts.sent += 1;
+    /// A granted call is handed to the network now; `false` if it may not leave any more, because the gate has closed
+    /// since, or the quota is used up.
+    pub(super) fn sent(&mut self, now: Moment, id: FlightId) -> bool {
+        let Some(flight) = self.flights.get_mut(id) else { return true };
+        if flight.epoch != self.gate.epoch || self.spent.is_some() && !flight.looks {
+            return false;
         }
+        self.sent += flight.cost;
+        flight.left = now;
+        flight.mark = self.sent;
+        self.counts.sent += 1;
+        true
+    }
+
+    /// A granted call that may not leave any more goes back to its place.
+    pub(super) fn rejoin(&mut self, now: Moment, id: FlightId, standing: Standing, wakes: &mut Wakes) -> WaiterId {
+        let cost = self.flights.get(id).map_or(Cost::ZERO, |flight| flight.cost);
+        self.give_back(id);
+        let waiter = self.line_up(standing, cost);
+        self.move_up(now, wakes);
+        waiter
     }
 
     /// A granted call was never sent: its quota is free again.
@@ -584,6 +613,14 @@ impl Core {
     fn refusal_while_spent(&self, now: Moment) -> Option<Refusal> {
         let spent = self.spent.as_ref().filter(|spent| spent.probe_in_flight || spent.until > now)?;
         Some(Refusal::Spent { error: spent.error.clone(), wait: spent.until.since(now) })
+    }
+
+    /// Its time in line is over.
+    fn overdue(&self, now: Moment, id: WaiterId) -> Option<Refusal> {
+        let Waiter { standing, cost, .. } = &self.waiters[id];
+        let limit = standing.limit.filter(|limit| now.since(standing.since) >= *limit)?;
+        let rest = self.expected_wait(now, standing.place, *cost).unwrap_or_default();
+        Some(Refusal::TooLong { expected: limit.saturating_add(rest), limit })
     }
 
     // --- reckoning ---

@@ -84,7 +84,7 @@ where
 
 impl<S, B, RB> Future for ResponseFuture<S, B>
 where
-    S: Service<Request<B>, Response = Response<RB>>,
+    S: Service<Request<B>, Response = Response<RB>> + Clone,
     S::Error: Into<BoxError>,
 {
     type Output = Result<Response<ResponseBody<RB>>, BoxError>;
@@ -111,25 +111,31 @@ where
 
 impl<S, B> Wait<S, B>
 where
-    S: Service<Request<B>>,
+    S: Service<Request<B>> + Clone,
     S::Error: Into<BoxError>,
 {
     /// Ready once the request has been handed to the inner service.
     fn poll_turn(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(S::Future, Flight), BoxError>> {
-        if self.lease.as_ref().is_some_and(|lease| !lease.is_alive()) {
-            return Poll::Ready(Err(Again { by: Gate::Key, not_before: Instant::now() }.into()));
+        loop {
+            if self.lease.as_ref().is_some_and(|lease| !lease.is_alive()) {
+                return Poll::Ready(Err(Again { by: Gate::Key, not_before: Instant::now() }.into()));
+            }
+            if self.flight.is_none() {
+                let flight = ready!(self.as_mut().poll_line(cx))?;
+                self.as_mut().project().flight.replace(flight);
+            }
+            let this = self.as_mut().project();
+            ready!(this.service.poll_ready(cx)).map_err(Into::into)?;
+            let Some(mut flight) = this.flight.take() else { return Poll::Pending };
+            if !flight.send() {
+                // Its turn went by while the service was not ready. Back in line it keeps nobody out, as before.
+                *this.service = this.service.clone();
+                this.waiter.rejoin(flight);
+                continue;
+            }
+            let Some(request) = this.request.take() else { return Poll::Pending };
+            return Poll::Ready(Ok((this.service.call(request), flight)));
         }
-        if self.flight.is_none() {
-            let flight = ready!(self.as_mut().poll_line(cx))?;
-            self.as_mut().project().flight.replace(flight);
-        }
-        let this = self.project();
-        ready!(this.service.poll_ready(cx)).map_err(Into::into)?;
-        let (Some(request), Some(mut flight)) = (this.request.take(), this.flight.take()) else {
-            return Poll::Pending;
-        };
-        flight.send();
-        Poll::Ready(Ok((this.service.call(request), flight)))
     }
 
     fn poll_line(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Flight, BoxError>> {

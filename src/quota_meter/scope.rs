@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     Settings, Snapshot,
-    core::{self, Arrival, Core, FlightId, Outcome, WaiterId, Wakes},
+    core::{self, Arrival, Core, FlightId, Outcome, Standing, WaiterId, Wakes},
     cost::Cost,
     moment::Moment,
     refusal::Refusal,
@@ -57,7 +57,7 @@ impl Scope {
             arrival
         }) {
             Arrival::Go(id) => Entry::Go(Flight { scope, id: Some(id), sent: true }),
-            Arrival::Wait(id) => Entry::Wait(Waiter { scope, id: Some(id) }),
+            Arrival::Wait(id) => Entry::Wait(Waiter { scope, id: Some(id), standing: None }),
             Arrival::Refused(refusal) => Entry::Refused(refusal),
         }
     }
@@ -68,6 +68,8 @@ impl Scope {
 pub(super) struct Waiter {
     scope: Arc<Scope>,
     id: Option<WaiterId>,
+    /// Where it stood, once its turn has come.
+    standing: Option<Standing>,
 }
 
 /// A waiter's answer.
@@ -92,9 +94,21 @@ impl Waiter {
             self.id = None;
         }
         Ok(match turn? {
-            core::Turn::Now(id) => Turn::Now(Flight { scope: Arc::clone(&self.scope), id: Some(id), sent: false }),
+            core::Turn::Now(id, standing) => {
+                self.standing = Some(standing);
+                Turn::Now(Flight { scope: Arc::clone(&self.scope), id: Some(id), sent: false })
+            }
             core::Turn::Later(_) => Turn::Later(look),
         })
+    }
+}
+
+impl Waiter {
+    /// Its turn had come, and has gone: it goes back to its place.
+    pub(super) fn rejoin(&mut self, mut flight: Flight) {
+        if let (Some(id), Some(standing)) = (flight.id.take(), self.standing.take()) {
+            self.id = Some(self.scope.with(|core, now, wakes| core.rejoin(now, id, standing, wakes)));
+        }
     }
 }
 
@@ -115,12 +129,10 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    /// It is handed to the network now.
-    pub(super) fn send(&mut self) {
-        if let Some(id) = self.id {
-            self.sent = true;
-            self.scope.with(|core, now, _| core.sent(now, id));
-        }
+    /// It is handed to the network now; `false` if it may not leave any more.
+    pub(super) fn send(&mut self) -> bool {
+        self.sent = self.id.is_some_and(|id| self.scope.with(|core, now, _| core.sent(now, id)));
+        self.sent
     }
 
     /// It has ended. For a 429 that means "wait": when it may be sent again.
