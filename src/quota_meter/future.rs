@@ -5,9 +5,10 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use pin_project_lite::pin_project;
 use tokio::{
     sync::futures::OwnedNotified,
@@ -21,7 +22,10 @@ use super::{
     core::Outcome,
     scope::{Flight, Turn, Waiter},
 };
-use crate::{Again, ApiError, ErrorKind, Gate, Lease, Refused, RetryHint, limits::Limits};
+use crate::{
+    Again, ApiError, ErrorKind, Gate, Lease, Refused, RetryHint,
+    limits::{Limit, Limits},
+};
 
 pin_project! {
     /// The response of a [`QuotaMeter`](super::QuotaMeter).
@@ -187,11 +191,22 @@ fn outcome<RB>(response: &Response<RB>) -> Outcome {
         return if response.status().is_success() { Outcome::Success(limits()) } else { Outcome::Other };
     };
     match (error.kind(), error.retry()) {
-        (ErrorKind::RateLimit, RetryHint::After(hint)) => Outcome::Limited(limits(), Some(hint)),
+        (ErrorKind::RateLimit, RetryHint::After(hint)) => {
+            let limits = limits();
+            Outcome::Limited(limits, Some(hint).filter(|hint| !is_fill_time(*hint, &limits, response.headers())))
+        }
         (ErrorKind::RateLimit, RetryHint::Backoff) => Outcome::Limited(limits(), None),
         (ErrorKind::QuotaExhausted, _) => Outcome::Spent(error),
         _ => Outcome::Other,
     }
+}
+
+/// Whether a hint is but the time until a limit is full again. How long one call takes of it the meter knows itself.
+fn is_fill_time(hint: Duration, limits: &Limits, headers: &HeaderMap) -> bool {
+    let is_said =
+        ["retry-after", "retry-after-ms", "x-ms-retry-after-ms"].iter().any(|name| headers.contains_key(*name));
+    let is_reset = |limit: &Option<Limit>| limit.and_then(|limit| limit.reset) == Some(hint);
+    !is_said && (is_reset(&limits.requests) || is_reset(&limits.tokens))
 }
 
 impl<S, B> fmt::Debug for ResponseFuture<S, B>
