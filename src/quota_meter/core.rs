@@ -41,6 +41,16 @@ pub(super) type WaiterId = usize;
 /// A call that was let go, by its number in the slab.
 pub(super) type FlightId = usize;
 
+/// A call that comes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Comer {
+    pub(super) class: u8,
+    pub(super) seq: u64,
+    /// It was let go once, and the server sent it back.
+    pub(super) had_its_turn: bool,
+    pub(super) cost: Cost,
+}
+
 #[derive(Debug)]
 pub(super) enum Arrival {
     Go(FlightId),
@@ -213,31 +223,16 @@ impl Core {
     }
 
     /// A call comes: it goes, waits, or is refused.
-    pub(super) fn arrive(
-        &mut self,
-        now: Moment,
-        class: u8,
-        seq: u64,
-        cost: Cost,
-        deadline: Option<Moment>,
-        wakes: &mut Wakes,
-    ) -> Arrival {
-        let arrival = self.admit(now, class, seq, cost, deadline, wakes);
+    pub(super) fn arrive(&mut self, now: Moment, call: &Comer, deadline: Option<Moment>, wakes: &mut Wakes) -> Arrival {
+        let arrival = self.admit(now, call, deadline, wakes);
         if matches!(arrival, Arrival::Refused(_)) {
             self.counts.refused += 1;
         }
         arrival
     }
 
-    fn admit(
-        &mut self,
-        now: Moment,
-        class: u8,
-        seq: u64,
-        cost: Cost,
-        deadline: Option<Moment>,
-        wakes: &mut Wakes,
-    ) -> Arrival {
+    fn admit(&mut self, now: Moment, call: &Comer, deadline: Option<Moment>, wakes: &mut Wakes) -> Arrival {
+        let Comer { class, seq, had_its_turn, cost } = *call;
         if let Some(refusal) = self.refusal_while_spent(now).or_else(|| self.never_fits(cost)) {
             return Arrival::Refused(refusal);
         }
@@ -250,7 +245,8 @@ impl Core {
         if is_first && self.fits(now, cost) {
             return Arrival::Go(self.launch(now, cost));
         }
-        if self.waiters.len() >= self.settings.max_queue.get() {
+        // One that had its turn already is no newcomer: there are never more of those than the window let go.
+        if !had_its_turn && self.waiters.len() >= self.settings.max_queue.get() {
             return Arrival::Refused(Refusal::QueueFull { waiting: self.waiters.len() });
         }
         let expected = self.expected_wait(now, place, cost);

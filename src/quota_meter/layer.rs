@@ -76,6 +76,8 @@ impl QuotaMeterLayer {
     }
 
     /// How many calls may wait; one more is [`Refused`](crate::Refused) at once. Default: 100,000.
+    ///
+    /// A call that had its turn and got a 429 is no newcomer: it finds its place again beyond this number.
     #[must_use]
     pub fn max_queue(self, max_queue: NonZeroUsize) -> Self {
         Self::with(Settings { max_queue, ..self.settings })

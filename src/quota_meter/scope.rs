@@ -9,8 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     Settings, Snapshot,
-    core::{self, Arrival, Core, FlightId, Outcome, Standing, WaiterId, Wakes},
-    cost::Cost,
+    core::{self, Arrival, Comer, Core, FlightId, Outcome, Standing, WaiterId, Wakes},
     moment::Moment,
     refusal::Refusal,
 };
@@ -46,11 +45,11 @@ impl Scope {
         self.with(|core, now, _| core.snapshot(now))
     }
 
-    pub(super) fn arrive(self: &Arc<Self>, class: u8, seq: u64, cost: Cost, deadline: Option<Instant>) -> Entry {
+    pub(super) fn arrive(self: &Arc<Self>, call: &Comer, deadline: Option<Instant>) -> Entry {
         let scope = Arc::clone(self);
         match self.with(|core, now, wakes| {
             let deadline = deadline.map(|deadline| core.clock.moment(deadline));
-            let arrival = core.arrive(now, class, seq, cost, deadline, wakes);
+            let arrival = core.arrive(now, call, deadline, wakes);
             if let Arrival::Go(id) = arrival {
                 core.sent(now, id);
             }
