@@ -42,10 +42,7 @@ async fn down_is_followed_at_once() {
     });
     sleep(secs(10.0)).await;
     api.set_limits(Limits::per_minute(60, 1_000_000));
-    for _ in 0..10 {
-    sleep(secs(0.5)).await;
-    eprintln!("{:?} {:?}", layer.snapshot(), api.counters());
-    }
+    sleep(secs(5.0)).await;
     let level = layer.snapshot().requests.unwrap();
     assert_eq!((level.limit, level.refill_per_second), (60.0, 1.0));
     let (start, admitted) = (Instant::now(), api.counters().admitted);

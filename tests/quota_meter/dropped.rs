@@ -1,7 +1,7 @@
 //! Calls that are given up: each gives back what it held, and leaves no hole.
 
 use tokio::time::{Instant, sleep};
-use tower::{Layer, Service, ServiceBuilder, limit::ConcurrencyLimitLayer};
+use tower::{Layer, Service, limit::ConcurrencyLimitLayer};
 
 use super::{Office, costing, limits, meter, told};
 use crate::common::{Desk, ms, named, poll_once, reply, secs, settled};
@@ -89,8 +89,10 @@ async fn let_go_and_never_polled_its_turn_goes_to_the_next() {
     let mut unpolled = Box::pin(service.call(named("unpolled")));
     assert!(poll_once(&mut unpolled).is_pending());
     let _next = office.call("next");
-    sleep(ms(1_500)).await;
-    assert_eq!(office.meter.snapshot().requests.unwrap().remaining.floor(), 0.0);
+    sleep(ms(1_200)).await;
+    office.desk.answer("a", reply(200)).await;
+    let granted = office.meter.snapshot();
+    assert_eq!((granted.in_flight, granted.waiting), (1, 2), "its turn has come, and it does not know: {granted:?}");
     drop(unpolled);
     settled().await;
     assert_eq!(office.sent_after(2), ["next"]);
@@ -127,21 +129,16 @@ async fn before_it_was_ever_polled() {
 
 #[tokio::test(start_paused = true)]
 async fn all_at_once_leave_nothing_behind() {
-    let stack = ServiceBuilder::new().layer(meter()).service(Desk::default());
-    let layer = meter();
-    let office = Office { meter: layer.clone(), desk: Desk::default() };
-    let first = office.call("first");
-    settled().await;
-    office.desk.answer("first", told(200, 6_000, 10)).await;
-    first.await.unwrap().unwrap();
+    let office = Office::with_left(meter(), 6_000, 10).await;
     let calls = office.many(5_000);
     sleep(ms(500)).await;
-    calls.iter().for_each(|call| call.abort());
-    settled().await;
-    let now = layer.snapshot();
+    for call in calls {
+        call.abort();
+        assert!(call.await.is_err());
+    }
+    let now = office.meter.snapshot();
     assert_eq!((now.in_flight, now.waiting), (0, 0));
     let _next = office.call("next");
     sleep(secs(1.0)).await;
     assert_eq!(office.desk.open(), ["next"]);
-    drop(stack);
 }

@@ -46,8 +46,8 @@ async fn who_was_held_has_lost_a_turn_and_not_its_place() {
     let mut service = office.meter.layer(office.desk.clone());
     let mut held = Box::pin(service.call(named("held")));
     assert!(poll_once(&mut held).is_pending());
-    let _calls = office.many(20);
-    sleep(secs(10.0)).await;
+    let _calls = office.many(6);
+    sleep(secs(3.0)).await;
     let before = office.desk.count();
     let _held = tokio::spawn(held);
     sleep(secs(2.5)).await;

@@ -115,8 +115,9 @@ async fn a_service_that_closes_while_calls_wait_ends_them() {
         ready(other).await;
     }
     stack.oneshot(get()).await.unwrap();
-    for mut other in others {
-        let error = timeout(secs(60.0), other.call(get())).await.expect("it ends").unwrap_err();
+    let calls: Vec<_> = others.iter_mut().map(|other| other.call(get())).collect();
+    for answer in timeout(secs(60.0), join_all(calls)).await.expect("they end") {
+        let error = answer.unwrap_err();
         assert_eq!(find_cause::<MockError>(&*error).unwrap().kind(), MockErrorKind::Closed);
     }
     let now = layer.snapshot();

@@ -9,7 +9,7 @@ use crate::common::{Desk, ms, named, reply, secs, settled, with};
 
 #[tokio::test(start_paused = true)]
 async fn past_the_longest_wait_with_the_time() {
-    let office = Office::with_left(meter().max_wait(secs(3.0)), 60, 0).await;
+    let office = Office::with_left(meter().max_wait(secs(3.5)), 60, 0).await;
     let _calls = office.many(3);
     settled().await;
     let start = Instant::now();
@@ -19,8 +19,8 @@ async fn past_the_longest_wait_with_the_time() {
     let Refusal::TooLong { expected, limit, .. } = reason else { panic!("{reason}") };
     assert_eq!(refused.wait(), Some(*expected));
     assert!(*expected >= secs(4.0) && *expected < secs(4.01), "{expected:?}");
-    assert_eq!(*limit, secs(3.0));
-    assert_eq!(answer.unwrap_err().to_string(), "refused by the quota meter: would wait 4.0s, and 3.0s are allowed");
+    assert_eq!(*limit, secs(3.5));
+    assert_eq!(answer.unwrap_err().to_string(), "refused by the quota meter: would wait 4.0s, and 3.5s are allowed");
     // The three in line are not touched by it, and each leaves in its time.
     sleep(secs(4.0)).await;
     assert_eq!(office.sent_after(1), ["0", "1", "2"]);
