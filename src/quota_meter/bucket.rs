@@ -25,7 +25,7 @@ const ASSUMED_PERIOD: f64 = 60.0;
 pub(super) struct Bucket {
     /// `None` until an answer has named it.
     known: Option<Known>,
-    /// All that was ever reserved: the difference of two readings is what left in between.
+    /// All that was ever reserved, less what was given back.
     reserved: f64,
 }
 
@@ -121,10 +121,6 @@ impl Bucket {
         self.known.map(|known| known.limit)
     }
 
-    pub(super) fn reserved(&self) -> f64 {
-        self.reserved
-    }
-
     pub(super) fn level(&self, now: Moment) -> Option<Level> {
         self.known.map(|known| Level {
             limit: known.limit,
@@ -175,8 +171,8 @@ impl Bucket {
         }
     }
 
-    /// Takes in what an answer says. `sent` is when its request left, `seen` when the server probably counted it,
-    /// `mark` the reading of [`reserved`](Self::reserved) when it left.
+    /// Takes in what an answer says. `seen` is when the server probably counted its request, `mark` what had been sent in
+    /// all by then: what is reserved beyond that, the server has not counted yet.
     pub(super) fn reconcile(&mut self, told: &Limit, seen: Moment, mark: f64, now: Moment) {
         if let Some(limit) = told.limit {
             self.set_limit(limit, now);
@@ -186,7 +182,8 @@ impl Bucket {
         let was_told_nothing_yet = known.level == f64::INFINITY;
         if let Some(period) = told.reset.and_then(|reset| period(known.limit, remaining, reset)) {
             known.level = known.level_at(now);
-            known.at = now;
+            // What is held back until later than now stays so.
+            known.at = known.at.max(now);
             known.period = period;
         }
         known.others.observe(Sample { seen, remaining, mark }, known.limit, known.whole_refill());
@@ -207,6 +204,8 @@ impl Bucket {
                 known.level = known.level_at(now).min(limit);
                 known.at = known.at.max(now);
                 known.limit = limit;
+                // What was there under the other limit tells nothing of what others take under this one.
+                known.others = Others::default();
             }
             Some(_) => {}
         }

@@ -41,6 +41,16 @@ pub(super) type WaiterId = usize;
 /// A call that was let go, by its number in the slab.
 pub(super) type FlightId = u32;
 
+/// A call that comes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Comer {
+    pub(super) class: u8,
+    pub(super) seq: u64,
+    /// It was let go once, and the server sent it back.
+    pub(super) had_its_turn: bool,
+    pub(super) cost: Cost,
+}
+
 #[derive(Debug)]
 pub(super) enum Arrival {
     Go(FlightId),
@@ -50,7 +60,7 @@ pub(super) enum Arrival {
 
 #[derive(Debug)]
 pub(super) enum Turn {
-    Now(FlightId),
+    Now(FlightId, Standing),
     /// Not before something wakes it; it looks again at this time at the latest.
     Later(Moment),
 }
@@ -68,9 +78,23 @@ pub(super) enum Outcome {
     Other,
 }
 
+/// Where a call stands in line, and how long it may.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    place: Place,
+    since: Moment,
+    limit: Option<Duration>,
+}
+
+impl Standing {
+    fn ends(&self) -> Option<Moment> {
+        self.limit.map(|limit| self.since + limit)
+    }
+}
+
 #[derive(Debug)]
 struct Waiter {
-    place: Place,
+    standing: Standing,
     cost: Cost,
     waker: Option<Waker>,
     state: WaiterState,
@@ -96,9 +120,11 @@ struct Flight {
     /// The gate's epoch when it left: a 429 closes the gate only if nothing closed it since.
     epoch: u64,
     left: Moment,
-    /// What had been reserved in all when it left.
+    /// What had been sent in all when it left, itself included: all that the server can have counted by then.
     mark: Cost,
     probe: bool,
+    /// It left to look whether a quota that was used up is back.
+    looks: bool,
 }
 
 #[derive(Debug)]
@@ -164,6 +190,8 @@ pub(super) struct Core {
     /// Waiters that hold an untaken grant.
     granted: Vec<WaiterId>,
     flights: Slab<Flight>,
+    /// What was ever sent.
+    sent: Cost,
     fastest: Option<Duration>,
     ties: u64,
     counts: Counts,
@@ -186,6 +214,7 @@ impl Core {
             waiters: Slab::new(),
             granted: Vec::new(),
             flights: Slab::new(),
+            sent: Cost::ZERO,
             fastest: None,
             ties: 0,
             counts: Counts::default(),
@@ -194,31 +223,16 @@ impl Core {
     }
 
     /// A call comes: it goes, waits, or is refused.
-    pub(super) fn arrive(
-        &mut self,
-        now: Moment,
-        class: u8,
-        seq: u64,
-        cost: Cost,
-        deadline: Option<Moment>,
-        wakes: &mut Wakes,
-    ) -> Arrival {
-        let arrival = self.admit(now, class, seq, cost, deadline, wakes);
+    pub(super) fn arrive(&mut self, now: Moment, call: &Comer, deadline: Option<Moment>, wakes: &mut Wakes) -> Arrival {
+        let arrival = self.admit(now, call, deadline, wakes);
         if matches!(arrival, Arrival::Refused(_)) {
             self.counts.refused += 1;
         }
         arrival
     }
 
-    fn admit(
-        &mut self,
-        now: Moment,
-        class: u8,
-        seq: u64,
-        cost: Cost,
-        deadline: Option<Moment>,
-        wakes: &mut Wakes,
-    ) -> Arrival {
+    fn admit(&mut self, now: Moment, call: &Comer, deadline: Option<Moment>, wakes: &mut Wakes) -> Arrival {
+        let Comer { class, seq, had_its_turn, cost } = *call;
         if let Some(refusal) = self.refusal_while_spent(now).or_else(|| self.never_fits(cost)) {
             return Arrival::Refused(refusal);
         }
@@ -231,7 +245,8 @@ impl Core {
         if is_first && self.fits(now, cost) {
             return Arrival::Go(self.launch(now, cost));
         }
-        if self.waiters.len() >= self.settings.max_queue.get() {
+        // One that had its turn already is no newcomer: there are never more of those than the window let go.
+        if !had_its_turn && self.waiters.len() >= self.settings.max_queue.get() {
             return Arrival::Refused(Refusal::QueueFull { waiting: self.waiters.len() });
         }
         let expected = self.expected_wait(now, place, cost);
@@ -242,8 +257,12 @@ impl Core {
         {
             return Arrival::Refused(Refusal::TooLong { expected, limit });
         }
-        self.queue.insert(place, cost, self.waiters.vacant_key());
-        Arrival::Wait(self.waiters.insert(Waiter { place, cost, waker: None, state: WaiterState::InLine, armed: None }))
+        Arrival::Wait(self.line_up(Standing { place, since: now, limit }, cost))
+    }
+
+    fn line_up(&mut self, standing: Standing, cost: Cost) -> WaiterId {
+        self.queue.insert(standing.place, cost, self.waiters.vacant_key());
+        self.waiters.insert(Waiter { standing, cost, waker: None, state: WaiterState::InLine, armed: None })
     }
 
     /// A waiter looks whether its turn has come.
@@ -256,21 +275,21 @@ impl Core {
     ) -> Result<Turn, Refusal> {
         if matches!(self.waiters[id].state, WaiterState::Aside) {
             self.waiters[id].state = WaiterState::InLine;
-            self.queue.insert(self.waiters[id].place, self.waiters[id].cost, id);
+            self.queue.insert(self.waiters[id].standing.place, self.waiters[id].cost, id);
         }
-        self.pump(now, wakes);
+        self.waiters[id].armed = None;
+        self.move_up(now, wakes);
         if matches!(self.waiters[id].state, WaiterState::InLine)
-            && let Some(refusal) = self.refusal_while_spent(now)
+            && let Some(refusal) = self.refusal_while_spent(now).or_else(|| self.overdue(now, id))
         {
-            self.queue.remove(self.waiters[id].place);
+            self.queue.remove(self.waiters[id].standing.place);
             self.waiters[id].state = WaiterState::Refused(refusal);
         }
         match &self.waiters[id].state {
             WaiterState::Granted { flight, .. } => {
                 let flight = *flight;
                 self.granted.retain(|granted| *granted != id);
-                self.waiters.remove(id);
-                Ok(Turn::Now(flight))
+                Ok(Turn::Now(flight, self.waiters.remove(id).standing))
             }
             WaiterState::Refused(refusal) => {
                 let refusal = refusal.clone();
@@ -279,8 +298,9 @@ impl Core {
                 Err(refusal)
             }
             WaiterState::InLine | WaiterState::Aside => {
-                let (place, cost) = (self.waiters[id].place, self.waiters[id].cost);
-                let look = self.next_look(now, place, cost);
+                let (standing, cost) = (self.waiters[id].standing, self.waiters[id].cost);
+                let look = self.next_look(now, standing.place, cost);
+                let look = standing.ends().map_or(look, |ends| ends.min(look));
                 let waiter = &mut self.waiters[id];
                 waiter.waker = Some(waker.clone());
                 waiter.armed = Some(look);
@@ -293,32 +313,43 @@ impl Core {
     pub(super) fn leave(&mut self, now: Moment, id: WaiterId, wakes: &mut Wakes) {
         let Some(waiter) = self.waiters.try_remove(id) else { return };
         match waiter.state {
-            WaiterState::InLine => drop(self.queue.remove(waiter.place)),
+            WaiterState::InLine => drop(self.queue.remove(waiter.standing.place)),
             WaiterState::Granted { flight, .. } => {
                 self.granted.retain(|granted| *granted != id);
                 self.give_back(flight);
             }
             WaiterState::Aside | WaiterState::Refused(_) => {}
         }
-        self.pump(now, wakes);
+        self.move_up(now, wakes);
     }
 
-    /// A granted call is handed to the network now.
-    pub(super) fn sent(&mut self, now: Moment, id: FlightId) {
-        let mark = self.reserved();
-        let epoch = self.gate.epoch;
-        if let Some(flight) = self.flights.get_mut(id as usize) {
-            flight.left = now;
-            flight.mark = mark;
-            flight.epoch = epoch;
-            self.counts.sent += 1;
+    /// A granted call is handed to the network now; `false` if it may not leave any more, because the gate has closed
+    /// since, or the quota is used up.
+    pub(super) fn sent(&mut self, now: Moment, id: FlightId) -> bool {
+        let Some(flight) = self.flights.get_mut(id as usize) else { return true };
+        if flight.epoch != self.gate.epoch || self.spent.is_some() && !flight.looks {
+            return false;
         }
+        self.sent += flight.cost;
+        flight.left = now;
+        flight.mark = self.sent;
+        self.counts.sent += 1;
+        true
+    }
+
+    /// A granted call that may not leave any more goes back to its place.
+    pub(super) fn rejoin(&mut self, now: Moment, id: FlightId, standing: Standing, wakes: &mut Wakes) -> WaiterId {
+        let cost = self.flights.get(id as usize).map_or(Cost::ZERO, |flight| flight.cost);
+        self.give_back(id);
+        let waiter = self.line_up(standing, cost);
+        self.move_up(now, wakes);
+        waiter
     }
 
     /// A granted call was never sent: its quota is free again.
     pub(super) fn cancel(&mut self, now: Moment, id: FlightId, wakes: &mut Wakes) {
         self.give_back(id);
-        self.pump(now, wakes);
+        self.move_up(now, wakes);
     }
 
     /// A sent call has ended. For a 429 that means "wait": when it may be sent again.
@@ -334,7 +365,10 @@ impl Core {
                     self.gate.streak = 0;
                     self.gate.probing = false;
                 }
-                self.spent = None;
+                // One that left before the quota was used up says nothing of it now.
+                if flight.looks {
+                    self.spent = None;
+                }
                 self.learn(now, &flight, &limits);
             }
             Outcome::Limited(limits, hint) => {
@@ -345,10 +379,7 @@ impl Core {
             Outcome::Spent(error) => self.spend(now, error, wakes),
             Outcome::Other => {}
         }
-        if !self.queue.is_empty() {
-            self.pump(now, wakes);
-            self.rearm_first(now, wakes);
-        }
+        self.move_up(now, wakes);
         opens
     }
 
@@ -368,6 +399,14 @@ impl Core {
     }
 
     // --- granting ---
+
+    /// Something changed: lets go all whose turn it is, and wakes the next if its turn now comes sooner.
+    fn move_up(&mut self, now: Moment, wakes: &mut Wakes) {
+        if !self.queue.is_empty() {
+            self.pump(now, wakes);
+            self.rearm_first(now, wakes);
+        }
+    }
 
     /// Lets go all whose turn it is.
     fn pump(&mut self, now: Moment, wakes: &mut Wakes) {
@@ -418,12 +457,17 @@ impl Core {
         !probe_is_out && self.flights.len() < self.window as usize
     }
 
-    /// How long until the levels hold this cost.
+    /// How long until the levels hold this cost, and the pace allows it.
     fn level_wait(&self, now: Moment, cost: Cost) -> Duration {
+        let pace = self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.wait_for(now, cost.requests));
+        self.announced_wait(now, cost).max(pace)
+    }
+
+    /// How long until the levels hold this cost.
+    fn announced_wait(&self, now: Moment, cost: Cost) -> Duration {
         let tokens =
             if cost.tokens > 0.0 { self.tokens.wait_for(self.with_margin(cost.tokens), now) } else { Duration::ZERO };
-        let pace = self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.wait_for(now, cost.requests));
-        self.requests.wait_for(cost.requests, now).max(tokens).max(pace)
+        self.requests.wait_for(cost.requests, now).max(tokens)
     }
 
     fn with_margin(&self, tokens: f64) -> f64 {
@@ -442,14 +486,14 @@ impl Core {
         if let Some(pace) = &mut self.pace {
             pace.reserve(now, cost.requests);
         }
-        let probe = self.gate.probing || self.spent.is_some();
+        let (probe, looks) = (self.gate.probing, self.spent.is_some());
         self.gate.probe_in_flight = self.gate.probing;
         if let Some(spent) = &mut self.spent {
             spent.probe_in_flight = true;
         }
-        let (mark, epoch) = (self.reserved(), self.gate.epoch);
         // There are never more of them than the window, which is a u32.
-        self.flights.insert(Flight { cost, epoch, left: now, mark, probe }) as FlightId
+        self.flights.insert(Flight { cost, epoch: self.gate.epoch, left: now, mark: Cost::ZERO, probe, looks })
+            as FlightId
     }
 
     fn give_back(&mut self, id: FlightId) {
@@ -466,14 +510,10 @@ impl Core {
     fn end_probe(&mut self, flight: &Flight) {
         if flight.probe {
             self.gate.probe_in_flight = false;
-            if let Some(spent) = &mut self.spent {
-                spent.probe_in_flight = false;
-            }
         }
-    }
-
-    fn reserved(&self) -> Cost {
-        Cost { requests: self.requests.reserved(), tokens: self.tokens.reserved() }
+        if let (true, Some(spent)) = (flight.looks, &mut self.spent) {
+            spent.probe_in_flight = false;
+        }
     }
 
     // --- learning ---
@@ -508,7 +548,8 @@ impl Core {
             }
             return self.gate.opens.map_or(now, |opens| opens.max(now));
         }
-        let one = self.level_wait(now, flight.cost);
+        // Not by the pace: that is our own, and waits for the last gate.
+        let one = self.announced_wait(now, flight.cost);
         let base = match hint {
             Some(hint) => hint.max(one),
             None if one.is_zero() => BLIND_GATE,
@@ -572,6 +613,14 @@ impl Core {
         Some(Refusal::Spent { error: spent.error.clone(), wait: spent.until.since(now) })
     }
 
+    /// Its time in line is over.
+    fn overdue(&self, now: Moment, id: WaiterId) -> Option<Refusal> {
+        let Waiter { standing, cost, .. } = &self.waiters[id];
+        let limit = standing.limit.filter(|limit| now.since(standing.since) >= *limit)?;
+        let rest = self.expected_wait(now, standing.place, *cost).unwrap_or_default();
+        Some(Refusal::TooLong { expected: limit.saturating_add(rest), limit })
+    }
+
     // --- reckoning ---
 
     /// How long a call at `place` will wait, as far as the limits are known.
@@ -583,8 +632,8 @@ impl Core {
         let (_, ahead) = self.queue.ahead_of(place);
         let requests = self.requests.wait_for(ahead.requests + cost.requests, now);
         let pace = self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.wait_for(now, ahead.requests + cost.requests));
-        let tokens = match self.with_margin(cost.tokens) {
-            needed if needed > 0.0 => self.tokens.wait_for(ahead.tokens + needed, now),
+        let tokens = match ahead.tokens + self.with_margin(cost.tokens) {
+            needed if needed > 0.0 => self.tokens.wait_for(needed, now),
             _ => Duration::ZERO,
         };
         Some(requests.max(tokens).max(pace).max(gate.unwrap_or_default()))

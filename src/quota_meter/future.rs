@@ -5,9 +5,10 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use pin_project_lite::pin_project;
 use tokio::{
     sync::futures::OwnedNotified,
@@ -21,7 +22,10 @@ use super::{
     core::Outcome,
     scope::{Flight, Turn, Waiter},
 };
-use crate::{Again, ApiError, ErrorKind, Gate, Lease, Refused, RetryHint, limits::Limits};
+use crate::{
+    Again, ApiError, ErrorKind, Gate, Lease, Refused, RetryHint,
+    limits::{Limit, Limits},
+};
 
 pin_project! {
     /// The response of a [`QuotaMeter`](super::QuotaMeter).
@@ -84,7 +88,7 @@ where
 
 impl<S, B, RB> Future for ResponseFuture<S, B>
 where
-    S: Service<Request<B>, Response = Response<RB>>,
+    S: Service<Request<B>, Response = Response<RB>> + Clone,
     S::Error: Into<BoxError>,
 {
     type Output = Result<Response<ResponseBody<RB>>, BoxError>;
@@ -111,25 +115,31 @@ where
 
 impl<S, B> Wait<S, B>
 where
-    S: Service<Request<B>>,
+    S: Service<Request<B>> + Clone,
     S::Error: Into<BoxError>,
 {
     /// Ready once the request has been handed to the inner service.
     fn poll_turn(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(S::Future, Flight), BoxError>> {
-        if self.lease.as_ref().is_some_and(|lease| !lease.is_alive()) {
-            return Poll::Ready(Err(Again { by: Gate::Key, not_before: Instant::now() }.into()));
+        loop {
+            if self.lease.as_ref().is_some_and(|lease| !lease.is_alive()) {
+                return Poll::Ready(Err(Again { by: Gate::Key, not_before: Instant::now() }.into()));
+            }
+            if self.flight.is_none() {
+                let flight = ready!(self.as_mut().poll_line(cx))?;
+                self.as_mut().project().flight.replace(flight);
+            }
+            let this = self.as_mut().project();
+            ready!(this.service.poll_ready(cx)).map_err(Into::into)?;
+            let Some(mut flight) = this.flight.take() else { return Poll::Pending };
+            if !flight.send() {
+                // Its turn went by while the service was not ready. Back in line it keeps nobody out, as before.
+                *this.service = this.service.clone();
+                this.waiter.rejoin(flight);
+                continue;
+            }
+            let Some(request) = this.request.take() else { return Poll::Pending };
+            return Poll::Ready(Ok((this.service.call(request), flight)));
         }
-        if self.flight.is_none() {
-            let flight = ready!(self.as_mut().poll_line(cx))?;
-            self.as_mut().project().flight.replace(flight);
-        }
-        let this = self.project();
-        ready!(this.service.poll_ready(cx)).map_err(Into::into)?;
-        let (Some(request), Some(mut flight)) = (this.request.take(), this.flight.take()) else {
-            return Poll::Pending;
-        };
-        flight.send();
-        Poll::Ready(Ok((this.service.call(request), flight)))
     }
 
     fn poll_line(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Flight, BoxError>> {
@@ -181,11 +191,22 @@ fn outcome<RB>(response: &Response<RB>) -> Outcome {
         return if response.status().is_success() { Outcome::Success(limits()) } else { Outcome::Other };
     };
     match (error.kind(), error.retry()) {
-        (ErrorKind::RateLimit, RetryHint::After(hint)) => Outcome::Limited(limits(), Some(hint)),
+        (ErrorKind::RateLimit, RetryHint::After(hint)) => {
+            let limits = limits();
+            Outcome::Limited(limits, Some(hint).filter(|hint| !is_fill_time(*hint, &limits, response.headers())))
+        }
         (ErrorKind::RateLimit, RetryHint::Backoff) => Outcome::Limited(limits(), None),
         (ErrorKind::QuotaExhausted, _) => Outcome::Spent(error),
         _ => Outcome::Other,
     }
+}
+
+/// Whether a hint is but the time until a limit is full again. How long one call takes of it the meter knows itself.
+fn is_fill_time(hint: Duration, limits: &Limits, headers: &HeaderMap) -> bool {
+    let is_said =
+        ["retry-after", "retry-after-ms", "x-ms-retry-after-ms"].iter().any(|name| headers.contains_key(*name));
+    let is_reset = |limit: &Option<Limit>| limit.and_then(|limit| limit.reset) == Some(hint);
+    !is_said && (is_reset(&limits.requests) || is_reset(&limits.tokens))
 }
 
 impl<S, B> fmt::Debug for ResponseFuture<S, B>

@@ -65,7 +65,9 @@ impl QuotaMeterLayer {
     }
 
     /// The longest a call may have to wait for its turn: one whose turn would come later is
-    /// [`Refused`](crate::Refused) at once, with the time. Default: no limit.
+    /// [`Refused`](crate::Refused) at once, with the time; one whose turn turns out to be later, then. Default: no limit.
+    ///
+    /// The deadline of a [`Call`](crate::Call) limits the wait of its request alike.
     ///
     /// The builder's calls make a new, empty quota: set up the layer before it is cloned or applied.
     #[must_use]
@@ -74,6 +76,8 @@ impl QuotaMeterLayer {
     }
 
     /// How many calls may wait; one more is [`Refused`](crate::Refused) at once. Default: 100,000.
+    ///
+    /// A call that had its turn and got a 429 is no newcomer: it finds its place again beyond this number.
     #[must_use]
     pub fn max_queue(self, max_queue: NonZeroUsize) -> Self {
         Self::with(Settings { max_queue, ..self.settings })

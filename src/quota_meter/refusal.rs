@@ -31,7 +31,7 @@ pub enum Refusal {
     Spent {
         /// The answer that said so.
         error: ApiError,
-        /// When one call is let through to look again.
+        /// When one call is let through to look again; zero while one looks.
         wait: Duration,
     },
 }
@@ -66,7 +66,8 @@ impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         let wait = match &refusal {
             Refusal::TooLong { expected, .. } => Some(*expected),
-            Refusal::Spent { wait, .. } => Some(*wait),
+            // While one call looks, nobody knows: "at once" would make who believes it spin.
+            Refusal::Spent { wait, .. } => Some(*wait).filter(|wait| !wait.is_zero()),
             Refusal::QueueFull { .. } | Refusal::TooLarge { .. } => None,
         };
         Self::new(Gate::Quota, wait, refusal)

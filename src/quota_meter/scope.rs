@@ -9,8 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     Settings, Snapshot,
-    core::{self, Arrival, Core, FlightId, Outcome, WaiterId, Wakes},
-    cost::Cost,
+    core::{self, Arrival, Comer, Core, FlightId, Outcome, Standing, WaiterId, Wakes},
     moment::Moment,
     refusal::Refusal,
 };
@@ -46,18 +45,18 @@ impl Scope {
         self.with(|core, now, _| core.snapshot(now))
     }
 
-    pub(super) fn arrive(self: &Arc<Self>, class: u8, seq: u64, cost: Cost, deadline: Option<Instant>) -> Entry {
+    pub(super) fn arrive(self: &Arc<Self>, call: &Comer, deadline: Option<Instant>) -> Entry {
         let scope = Arc::clone(self);
         match self.with(|core, now, wakes| {
             let deadline = deadline.map(|deadline| core.clock.moment(deadline));
-            let arrival = core.arrive(now, class, seq, cost, deadline, wakes);
+            let arrival = core.arrive(now, call, deadline, wakes);
             if let Arrival::Go(id) = arrival {
                 core.sent(now, id);
             }
             arrival
         }) {
             Arrival::Go(id) => Entry::Go(Flight { scope, id, stage: Stage::Sent }),
-            Arrival::Wait(id) => Entry::Wait(Waiter { scope, id: Some(id) }),
+            Arrival::Wait(id) => Entry::Wait(Waiter { scope, id: Some(id), standing: None }),
             Arrival::Refused(refusal) => Entry::Refused(refusal),
         }
     }
@@ -68,6 +67,8 @@ impl Scope {
 pub(super) struct Waiter {
     scope: Arc<Scope>,
     id: Option<WaiterId>,
+    /// Where it stood, once its turn has come.
+    standing: Option<Standing>,
 }
 
 /// A waiter's answer.
@@ -92,9 +93,20 @@ impl Waiter {
             self.id = None;
         }
         Ok(match turn? {
-            core::Turn::Now(id) => Turn::Now(Flight { scope: Arc::clone(&self.scope), id, stage: Stage::Granted }),
+            core::Turn::Now(id, standing) => {
+                self.standing = Some(standing);
+                Turn::Now(Flight { scope: Arc::clone(&self.scope), id, stage: Stage::Granted })
+            }
             core::Turn::Later(_) => Turn::Later(look),
         })
+    }
+
+    /// Its turn had come, and has gone: it goes back to its place.
+    pub(super) fn rejoin(&mut self, mut flight: Flight) {
+        if let Some(standing) = self.standing.take() {
+            flight.stage = Stage::Ended;
+            self.id = Some(self.scope.with(|core, now, wakes| core.rejoin(now, flight.id, standing, wakes)));
+        }
     }
 }
 
@@ -124,10 +136,13 @@ enum Stage {
 }
 
 impl Flight {
-    /// It is handed to the network now.
-    pub(super) fn send(&mut self) {
-        self.stage = Stage::Sent;
-        self.scope.with(|core, now, _| core.sent(now, self.id));
+    /// It is handed to the network now; `false` if it may not leave any more.
+    pub(super) fn send(&mut self) -> bool {
+        let may_leave = self.scope.with(|core, now, _| core.sent(now, self.id));
+        if may_leave {
+            self.stage = Stage::Sent;
+        }
+        may_leave
     }
 
     /// It has ended. For a 429 that means "wait": when it may be sent again.

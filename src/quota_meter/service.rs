@@ -12,6 +12,7 @@ use tower_service::Service;
 
 use super::{
     ResponseBody, ResponseFuture, Snapshot,
+    core::Comer,
     cost::Cost,
     scope::{Entry, Scope},
 };
@@ -68,7 +69,8 @@ where
         let call = request.extensions().get::<Call>();
         let seq = call.map_or_else(next_seq, Call::seq);
         let deadline = call.and_then(Call::deadline);
-        match self.scope.arrive(0, seq, Cost::of(&request), deadline) {
+        let had_its_turn = call.is_some_and(|call| call.resends() > 0);
+        match self.scope.arrive(&Comer { class: 0, seq, had_its_turn, cost: Cost::of(&request) }, deadline) {
             Entry::Go(flight) => ResponseFuture::sent(self.inner.call(request), flight),
             Entry::Wait(waiter) => {
                 let lease = call.and_then(Call::lease).cloned();

@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, reason = "each part uses its own share of it")]
 
 mod counted;
+mod desk;
 mod told;
 
 use std::{
@@ -20,6 +21,7 @@ use tower_outbound::backoff_retry::RetryReport;
 
 pub(crate) use self::{
     counted::{Counted, Endless, Open},
+    desk::{Desk, Reply, named, reply, settled},
     told::{Told, again, again_error, refused, told},
 };
 

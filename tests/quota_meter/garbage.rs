@@ -1,0 +1,168 @@
+//! Headers without sense: they never panic, and never stall anybody.
+
+use proptest::prelude::*;
+use tokio::time::{sleep, timeout};
+
+use super::{Office, limits, meter};
+use crate::common::{Reply, ms, reply, secs, settled};
+
+const SENSELESS: &[&str] = &[
+    "",
+    " ",
+    "-1",
+    "-0",
+    "0",
+    "00",
+    "NaN",
+    "inf",
+    "-inf",
+    "1e400",
+    "1e18",
+    "0x10",
+    "1_000",
+    "abc",
+    "1;w=60",
+    "1",
+    "10",
+    "18446744073709551615",
+    "18446744073709551616",
+    "99999999999999999999999999999999",
+    "0.0000001",
+    "1.5",
+    ",",
+    ",,,1",
+    "1,2",
+    "null",
+    "unlimited",
+    "1s",
+    "-1s",
+    "1e30s",
+    "1d",
+    "99999999999h",
+    "0ms",
+    "1h1h1h",
+    "Fri, 29 Sep 100000 16:26:57 GMT",
+    "2023-09-29T16:26:57Z",
+    "9999-12-31T23:59:59Z",
+    "1696004797",
+];
+
+/// Sixty calls, each of which costs a request and a token, all answered so: all end, and soon.
+async fn all_end(what: &str, answer: impl Fn() -> Reply) {
+    let office = Office::new(meter());
+    let calls: Vec<_> = (0..60).map(|n| office.send(super::costing(&n.to_string(), 1))).collect();
+    let ended = timeout(secs(3600.0), async {
+        while !calls.iter().all(|call| call.is_finished()) {
+            settled().await;
+            office.desk.answer_all(&answer).await;
+            sleep(ms(500)).await;
+        }
+    });
+    assert!(ended.await.is_ok(), "{what}: stalled after {} calls, {:?}", office.desk.count(), office.meter.snapshot());
+    let now = office.meter.snapshot();
+    assert_eq!((now.in_flight, now.waiting), (0, 0), "{what}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_senseless_value_in_each_place() {
+    for what in ["requests", "tokens"] {
+        for value in SENSELESS {
+            all_end(&format!("limit-{what}: {value}"), || limits(reply(200), what, value, 50, "1s")).await;
+            all_end(&format!("remaining-{what}: {value}"), || limits(reply(200), what, 600, value, "1s")).await;
+            all_end(&format!("reset-{what}: {value}"), || limits(reply(200), what, 600, 300, value)).await;
+            all_end(&format!("all of {what}: {value}"), || limits(reply(200), what, value, value, value)).await;
+        }
+    }
+}
+
+/// "Nothing left, and come back in a century": the next call looks whether that is so.
+#[tokio::test(start_paused = true)]
+async fn nothing_left_for_a_century_is_not_believed_for_a_century() {
+    for reset in ["99999999999", "3155760000s", "900000h", "9999-12-31T23:59:59Z"] {
+        all_end(reset, || limits(reply(200), "requests", 600, 0, reset)).await;
+    }
+}
+
+/// Azure: -1 is unknown.
+#[tokio::test(start_paused = true)]
+async fn what_is_unknown_stays_unknown() {
+    let office = Office::new(meter());
+    let _call = office.call("0");
+    settled().await;
+    office.desk.answer("0", limits(limits(reply(200), "requests", -1, -1, "0"), "tokens", -1, -1, "0")).await;
+    let now = office.meter.snapshot();
+    assert!(now.requests.is_none() && now.tokens.is_none(), "{now:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_are_no_text() {
+    let answer = || {
+        let mut reply = limits(reply(200), "requests", 600, 300, "1s");
+        for (name, value) in reply.headers_mut().iter_mut() {
+            if name.as_str() != "x-ratelimit-limit-requests" {
+                *value = http::HeaderValue::from_bytes(b"\xff\xfe").unwrap();
+            }
+        }
+        reply
+    };
+    all_end("bytes", answer).await;
+}
+
+/// More left than there is at all.
+#[tokio::test(start_paused = true)]
+async fn more_left_than_there_is() {
+    all_end("more", || limits(reply(200), "requests", 10, 1_000_000, "1s")).await;
+}
+
+fn any_value() -> impl Strategy<Value = String> {
+    prop_oneof![
+        prop::sample::select(SENSELESS).prop_map(str::to_owned),
+        "[0-9]{1,25}",
+        "[0-9]{1,4}(ms|s|m|h|d|us)",
+        "[ -~]{0,12}",
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A server that says something else each time, in every header; some of its answers are 429s.
+    #[test]
+    fn a_server_gone_mad(said in prop::collection::vec((any::<bool>(), prop::collection::vec(any_value(), 7)), 1..20)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let office = Office::new(meter());
+            for (is_limited, said) in &said {
+                let call = office.send(super::costing("call", 1));
+                settled().await;
+                if office.desk.open().is_empty() {
+                    call.abort();
+                    // What a server says for hours to come it is held to, but no panic.
+                    sleep(secs(3600.0)).await;
+                    continue;
+                }
+                let status = if *is_limited { 429 } else { 200 };
+                let mut answer = limits(reply(status), "requests", &said[0], &said[1], &said[2]);
+                answer = limits(answer, "tokens", &said[3], &said[4], &said[5]);
+                answer.headers_mut().insert("retry-after", said[6].parse().unwrap());
+                office.desk.answer("call", answer).await;
+                let _ = office.meter.snapshot();
+                assert!(call.is_finished());
+            }
+            // Back to its senses, all goes on; a day for the gates and periods it had claimed.
+            let mut sent = 0;
+            for _ in 0..200 {
+                let call = office.call("sane");
+                sleep(secs(3600.0)).await;
+                if office.desk.open().is_empty() {
+                    call.abort();
+                } else {
+                    sent += 1;
+                    office.desk.answer("sane", super::told(200, 600, 599)).await;
+                }
+            }
+            prop_assert!(sent > 100, "{sent} of 200 calls left: {:?}", office.meter.snapshot());
+            Ok(())
+        })?;
+    }
+}
