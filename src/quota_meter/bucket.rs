@@ -37,6 +37,8 @@ struct Known {
     level: f64,
     /// When `level` was right.
     at: Moment,
+    /// When the server last named the limit.
+    told: Moment,
     others: Others,
 }
 
@@ -194,11 +196,20 @@ impl Bucket {
         known.at = known.at.max(now);
     }
 
+    /// The limit, if the server named it within the last `age`: an older word is worth another look.
+    pub(super) fn limit_told_within(&self, age: Duration, now: Moment) -> Option<f64> {
+        self.known.filter(|known| now.since(known.told) < age).map(|known| known.limit)
+    }
+
     fn set_limit(&mut self, limit: f64, now: Moment) {
+        if let Some(known) = &mut self.known {
+            known.told = known.told.max(now);
+        }
         match &mut self.known {
             None => {
                 let level = f64::INFINITY;
-                self.known = Some(Known { limit, period: ASSUMED_PERIOD, level, at: now, others: Others::default() });
+                self.known =
+                    Some(Known { limit, period: ASSUMED_PERIOD, level, at: now, told: now, others: Others::default() });
             }
             Some(known) if known.limit != limit => {
                 known.level = known.level_at(now).min(limit);

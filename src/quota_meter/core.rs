@@ -27,6 +27,8 @@ const LEAST_KNOWN_WINDOW: f64 = 8.0;
 const TOKEN_MARGIN: f64 = 1.1;
 /// A grant that its task does not take goes to the next in line.
 const GRANT_TIME: Duration = Duration::from_secs(1);
+/// A call larger than the whole limit is refused for so long after the server named that; then one looks again.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// How soon a waiter looks again when no event it could wait for has a known time.
 const WATCH: Duration = Duration::from_secs(1);
 /// Where a rate that the headers do not show is looked for first, as a share of the one they do.
@@ -233,7 +235,7 @@ impl Core {
 
     fn admit(&mut self, now: Moment, call: &Comer, deadline: Option<Moment>, wakes: &mut Wakes) -> Arrival {
         let Comer { class, seq, had_its_turn, cost } = *call;
-        if let Some(refusal) = self.refusal_while_spent(now).or_else(|| self.never_fits(cost)) {
+        if let Some(refusal) = self.refusal_while_spent(now).or_else(|| self.never_fits(now, cost)) {
             return Arrival::Refused(refusal);
         }
         if !self.queue.is_empty() {
@@ -412,7 +414,7 @@ impl Core {
     fn pump(&mut self, now: Moment, wakes: &mut Wakes) {
         self.recall_untaken(now);
         while let Some((place, cost, id)) = self.queue.first() {
-            let state = match self.never_fits(cost) {
+            let state = match self.never_fits(now, cost) {
                 Some(refusal) => WaiterState::Refused(refusal),
                 None if self.fits(now, cost) => {
                     self.granted.push(id);
@@ -475,8 +477,8 @@ impl Core {
         self.tokens.limit().map_or(wanted, |limit| wanted.min(limit))
     }
 
-    fn never_fits(&self, cost: Cost) -> Option<Refusal> {
-        let limit = self.tokens.limit().filter(|limit| cost.tokens > *limit)?;
+    fn never_fits(&self, now: Moment, cost: Cost) -> Option<Refusal> {
+        let limit = self.tokens.limit_told_within(LOOK_AGAIN, now).filter(|limit| cost.tokens > *limit)?;
         Some(Refusal::TooLarge { tokens: cost.tokens as u64, limit: limit as u64 })
     }
 
