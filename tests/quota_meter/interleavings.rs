@@ -130,7 +130,7 @@ impl World {
     }
 
     async fn cancel(&mut self, nth: usize) {
-        if nth % 2 == 0 && !self.held.is_empty() {
+        if nth.is_multiple_of(2) && !self.held.is_empty() {
             drop(self.held.swap_remove(nth % self.held.len()));
             self.cancelled += 1;
             return;
