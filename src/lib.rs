@@ -3,6 +3,7 @@
 #[cfg(feature = "backoff-retry")]
 pub mod backoff_retry;
 pub mod body;
+pub mod bridge;
 mod call;
 pub mod error;
 #[cfg(feature = "error-classify")]
@@ -16,6 +17,8 @@ pub mod mock;
 pub mod provider;
 #[cfg(feature = "quota-meter")]
 pub mod quota_meter;
+#[cfg(all(feature = "error-classify", feature = "backoff-retry", feature = "key-check", feature = "quota-meter"))]
+pub mod stack;
 mod wall_clock;
 
 #[cfg(feature = "backoff-retry")]
