@@ -7,8 +7,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, Service};
 use tower_outbound::{QuotaMeterLayer, Refused, TokenCost, find_cause};
 
-use super::{Answer, limits, reply};
-use crate::common::{Desk, Reply, ms, named, secs, with};
+use super::{Answer, limits};
+use crate::common::{Desk, Reply, ms, named, reply, secs, with};
 
 #[derive(Clone, Debug)]
 enum Act {
