@@ -31,7 +31,7 @@ pub use error_classify::{ErrorClassify, ErrorClassifyLayer};
 pub use key_check::{ApiKey, KeyCheck, KeyCheckLayer, Origin};
 pub use provider::{Provider, Providers};
 #[cfg(feature = "quota-meter")]
-pub use quota_meter::{QuotaMeter, QuotaMeterLayer, TokenCost};
+pub use quota_meter::{Priority, QuotaMeter, QuotaMeterLayer, TokenCost};
 
 /// A [`NonZero`](std::num::NonZero) from a constant: `nz!(500)`. Zero does not compile.
 #[macro_export]
