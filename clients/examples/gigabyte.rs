@@ -93,8 +93,8 @@ fn report(
     let growth = peak().zip(before).map(|(now, before)| now.saturating_sub(before));
     let (sent, back, seconds) = (sent >> 20, back >> 20, start.elapsed().as_secs_f64());
     println!(
-        "{client}, {version}: {sent} MB out and {back} MB back in {seconds:.1} s, memory +{:?} MB",
-        growth.map(|bytes| bytes >> 20)
+        "{client}, {version}: {sent} MB out and {back} MB back in {seconds:.1} s, memory +{} MB",
+        growth.map_or_else(|| "?".to_owned(), |bytes| (bytes >> 20).to_string())
     );
     if sent != back {
         return Err("not all of it came back".into());
