@@ -12,6 +12,8 @@ use http::{HeaderMap, Response, StatusCode};
 use tower::BoxError;
 
 pub use kind::{ErrorKind, RetryHint};
+#[cfg(feature = "reqwest")]
+pub(crate) use mask::shows_key;
 pub(crate) use text::Field;
 use text::Text;
 
