@@ -11,6 +11,7 @@ use super::{
     cost::Cost,
     moment::{Clock, Moment},
     pace::Pace,
+    priority::Turns,
     queue::{Place, Queue},
     refusal::Refusal,
 };
@@ -198,6 +199,7 @@ pub(super) struct Core {
     spent: Option<Spent>,
     window: u32,
     queue: Queue<WaiterId>,
+    turns: Turns,
     waiters: Slab<Waiter>,
     /// Waiters that hold an untaken grant.
     granted: Vec<WaiterId>,
@@ -242,6 +244,7 @@ impl Core {
             spent: None,
             window: FIRST_WINDOW,
             queue: Queue::default(),
+            turns: Turns::default(),
             waiters: Slab::new(),
             granted: Vec::new(),
             flights: Slab::new(),
@@ -286,8 +289,8 @@ impl Core {
         }
         self.ties += 1;
         let place = Place { class, seq, tie: self.ties };
-        let is_first = self.queue.first().is_none_or(|(first, ..)| place < first);
-        if is_first && self.fits(now, cost) {
+        if self.is_next(place) && self.fits(now, cost) {
+            self.take_turn(class);
             return Arrival::Go(self.launch(now, cost));
         }
         // One that had its turn already is no newcomer: there are never more of those than the window let go.
@@ -453,13 +456,36 @@ impl Core {
         }
     }
 
+    /// Whose turn it is: the first in line, unless others have been passed over for too long.
+    fn next(&self) -> Option<(Place, Cost, WaiterId)> {
+        let first = self.queue.first()?;
+        Some(self.due(first.0.class).unwrap_or(first))
+    }
+
+    /// Who must not be passed over any more by calls of this class.
+    fn due(&self, class: u8) -> Option<(Place, Cost, WaiterId)> {
+        self.turns.due_below(class).find_map(|below| self.queue.first_of(below))
+    }
+
+    /// Whether a newcomer for this place passes nobody whose turn it is.
+    fn is_next(&self, place: Place) -> bool {
+        self.queue.first().is_none_or(|(first, ..)| place < first && self.due(place.class).is_none())
+    }
+
+    fn take_turn(&mut self, class: u8) {
+        if self.turns.owed(class) || self.queue.last_class().is_some_and(|last| last > class) {
+            self.turns.taken(class, |other| self.queue.first_of(other).is_some());
+        }
+    }
+
     /// Lets go all whose turn it is.
     fn pump(&mut self, now: Moment, wakes: &mut Wakes) {
         self.recall_untaken(now);
-        while let Some((place, cost, id)) = self.queue.first() {
+        while let Some((place, cost, id)) = self.next() {
             let state = match self.never_fits(now, cost) {
                 Some(refusal) => WaiterState::Refused(refusal),
                 None if self.fits(now, cost) => {
+                    self.take_turn(place.class);
                     self.granted.push(id);
                     WaiterState::Granted { flight: self.launch(now, cost), at: now }
                 }
@@ -723,7 +749,11 @@ impl Core {
         if !self.is_known() && self.pace.is_none() {
             return gate;
         }
-        let (_, ahead) = self.queue.ahead_of(place);
+        let is_next = || self.next().is_some_and(|(next, ..)| next == place);
+        let ahead = match self.turns.owed(place.class) && is_next() {
+            true => Cost::ZERO,
+            false => self.queue.ahead_of(place).1,
+        };
         let requests = self.requests.wait_for(ahead.requests + cost.requests, now);
         let pace = self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.wait_for(now, ahead.requests + cost.requests));
         let all = ahead + cost;
@@ -747,7 +777,7 @@ impl Core {
 
     /// Wakes the first in line if its turn comes before its own timer.
     fn rearm_first(&mut self, now: Moment, wakes: &mut Wakes) {
-        let Some((place, cost, id)) = self.queue.first() else { return };
+        let Some((place, cost, id)) = self.next() else { return };
         let look = self.next_look(now, place, cost);
         let waiter = &mut self.waiters[id];
         if waiter.armed.is_some_and(|armed| look + Duration::from_millis(1) < armed) {

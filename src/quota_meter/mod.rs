@@ -39,6 +39,7 @@ mod future;
 mod layer;
 mod moment;
 mod pace;
+mod priority;
 mod queue;
 mod refusal;
 mod scope;
@@ -53,6 +54,7 @@ pub use self::{
     cost::TokenCost,
     future::ResponseFuture,
     layer::{QuotaMeterLayer, Snapshot},
+    priority::Priority,
     refusal::Refusal,
     service::QuotaMeter,
 };
