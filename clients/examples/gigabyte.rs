@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p clients --example gigabyte`; an argument is another number of megabytes.
 
-use std::{convert::Infallible, time::Instant};
+use std::convert::Infallible;
 
 use bytes::Bytes;
 use clients::{MOCK_KEY, Server, use_ring};
@@ -12,6 +12,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use tokio::time::Instant;
 use tower::{BoxError, Layer, ServiceExt};
 use tower_outbound::{body::ReplayBody, bridge::reqwest::ReqwestService, stack};
 
