@@ -111,7 +111,7 @@ fn over(url: String, retry: BackoffRetryLayer) -> Grpc<Service> {
 }
 
 async fn call(client: &mut Grpc<Service>) -> Result<Bytes, Status> {
-    client.ready().await.map_err(|error| Status::from_error(error.into()))?;
+    client.ready().await.map_err(Status::from_error)?;
     let path = PathAndQuery::from_static("/test.Echo/Say");
     let request = tonic::Request::new(Bytes::from_static(b"hello"));
     Ok(client.unary(request, path, Plain).await?.into_inner())
