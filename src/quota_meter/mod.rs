@@ -44,6 +44,7 @@ mod queue;
 mod refusal;
 mod scope;
 mod service;
+mod shape;
 
 use self::layer::Settings;
 pub use self::{
