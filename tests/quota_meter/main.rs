@@ -12,6 +12,7 @@ mod held;
 mod interleavings;
 mod learning;
 mod order;
+mod priority;
 mod readiness;
 mod refused;
 mod spent;
