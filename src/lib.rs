@@ -3,6 +3,7 @@
 #[cfg(feature = "backoff-retry")]
 pub mod backoff_retry;
 pub mod body;
+pub mod bridge;
 mod call;
 pub mod error;
 #[cfg(feature = "error-classify")]
@@ -16,6 +17,8 @@ pub mod mock;
 pub mod provider;
 #[cfg(feature = "quota-meter")]
 pub mod quota_meter;
+#[cfg(all(feature = "error-classify", feature = "backoff-retry", feature = "key-check", feature = "quota-meter"))]
+pub mod stack;
 mod wall_clock;
 
 #[cfg(feature = "backoff-retry")]
@@ -28,7 +31,7 @@ pub use error_classify::{ErrorClassify, ErrorClassifyLayer};
 pub use key_check::{ApiKey, KeyCheck, KeyCheckLayer, Origin};
 pub use provider::{Provider, Providers};
 #[cfg(feature = "quota-meter")]
-pub use quota_meter::{QuotaMeter, QuotaMeterLayer, TokenCost};
+pub use quota_meter::{Priority, QuotaMeter, QuotaMeterLayer, TokenCost};
 
 /// A [`NonZero`](std::num::NonZero) from a constant: `nz!(500)`. Zero does not compile.
 #[macro_export]
