@@ -165,6 +165,14 @@ impl Bucket {
         }
     }
 
+    /// So much more was taken than had been reserved; less where it is negative.
+    pub(super) fn correct(&mut self, amount: f64, now: Moment) {
+        if let Some(known) = &mut self.known {
+            known.level = (known.level_at(now) - amount).min(known.limit);
+            known.at = known.at.max(now);
+        }
+    }
+
     /// Nothing may be left before `until`, and one `amount` then: what follows leaves at the refill rate.
     pub(super) fn hold(&mut self, amount: f64, until: Moment) {
         if let Some(known) = &mut self.known {

@@ -32,18 +32,31 @@
 //! ```
 
 mod body;
+mod book;
 mod bucket;
+mod content;
 mod core;
 mod cost;
+mod estimate;
 mod future;
+mod handle;
 mod layer;
 mod moment;
 mod pace;
 mod priority;
 mod queue;
+mod rate;
 mod refusal;
+mod scan;
 mod scope;
+mod scopes;
+mod scoping;
 mod service;
+mod shared;
+mod snapshot;
+mod tap;
+mod used;
+mod view;
 
 use self::layer::Settings;
 pub use self::{
@@ -51,9 +64,16 @@ pub use self::{
     bucket::Level,
     core::Counts,
     cost::TokenCost,
+    estimate::Estimate,
     future::ResponseFuture,
-    layer::{QuotaMeterLayer, Snapshot},
+    handle::{Alerts, Changes, MeterHandle, Permit},
+    layer::QuotaMeterLayer,
     priority::Priority,
     refusal::Refusal,
+    scopes::ScopeName,
+    scoping::{Model, Scoping},
     service::QuotaMeter,
+    snapshot::Snapshot,
+    used::{Measure, Price, Reached, Threshold, Totals, Used},
+    view::RequestView,
 };
