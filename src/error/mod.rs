@@ -302,6 +302,7 @@ pub(crate) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item
 /// assert_eq!(failure(&response).unwrap().kind(), ErrorKind::Unavailable);
 /// ```
 #[must_use]
+#[inline]
 pub fn failure<B>(result: &Result<Response<B>, BoxError>) -> Option<ApiError> {
     match result {
         Ok(response) => ApiError::of(response),

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     ApiError,
-    limits::{Limit, Limits},
+    limits::{Dimension, Limit, Limits, MORE, Unit},
 };
 
 /// Calls in flight before anything is known of the limits.
@@ -117,6 +117,14 @@ enum WaiterState {
     Refused(Refusal),
 }
 
+/// A limit beside the usual two: in and out apart, a project's, a second policy.
+#[derive(Debug)]
+struct More {
+    name: Box<str>,
+    unit: Unit,
+    bucket: Bucket,
+}
+
 #[derive(Debug)]
 struct Flight {
     cost: Cost,
@@ -183,6 +191,8 @@ pub(super) struct Core {
     settings: Settings,
     requests: Bucket,
     tokens: Bucket,
+    /// Limits beyond the usual two.
+    more: Vec<More>,
     /// Once a 429 came that no announced limit explains.
     pace: Option<Pace>,
     gate: Gate,
@@ -202,6 +212,24 @@ pub(super) struct Core {
     rng: SmallRng,
 }
 
+impl More {
+    /// What must be free for this cost.
+    fn wanted(&self, cost: f64) -> f64 {
+        let wanted = if self.unit == Unit::Requests { cost } else { cost * TOKEN_MARGIN };
+        self.bucket.limit().map_or(wanted, |limit| wanted.min(limit))
+    }
+
+    fn holds(&self, cost: Cost, now: Moment) -> bool {
+        let cost = cost.in_unit(self.unit);
+        cost <= 0.0 || self.bucket.holds(self.wanted(cost), now)
+    }
+
+    fn wait_for(&self, cost: Cost, now: Moment) -> Duration {
+        let cost = cost.in_unit(self.unit);
+        if cost > 0.0 { self.bucket.wait_for(self.wanted(cost), now) } else { Duration::ZERO }
+    }
+}
+
 impl Core {
     pub(super) fn new(settings: Settings) -> Self {
         let rng = settings.seed.map_or_else(rand::make_rng, SmallRng::seed_from_u64);
@@ -210,6 +238,7 @@ impl Core {
             settings,
             requests: Bucket::new(),
             tokens: Bucket::new(),
+            more: Vec::new(),
             pace: None,
             gate: Gate { opens: None, epoch: 0, streak: 0, probing: false, probe_in_flight: false },
             spent: None,
@@ -225,6 +254,20 @@ impl Core {
             counts: Counts::default(),
             rng,
         }
+    }
+
+    /// A call comes while nobody waits and there is room for it: it goes. `None` if that is not so.
+    ///
+    /// What most calls take, and apart from [`arrive`](Self::arrive) because it is.
+    #[inline]
+    pub(super) fn go(&mut self, now: Moment, cost: Cost) -> Option<FlightId> {
+        let may_fit = self.tokens.limit().is_none_or(|limit| cost.tokens <= limit);
+        if self.spent.is_some() || !self.queue.is_empty() || !may_fit || !self.fits(now, cost) {
+            return None;
+        }
+        self.counts.sent += 1;
+        self.sent += cost;
+        Some(self.launch(now, cost))
     }
 
     /// A call comes: it goes, waits, or is refused.
@@ -305,9 +348,19 @@ impl Core {
         self.expected_wait(now, Place { class, seq: u64::MAX, tie: u64::MAX }, cost)
     }
 
-    /// A call took so many tokens more than were reserved for it; less where it is negative.
-    pub(super) fn correct(&mut self, now: Moment, tokens: f64, wakes: &mut Wakes) {
-        self.tokens.correct(tokens, now);
+    /// Of a call for which so many tokens were reserved, an answer says what it took, in and out.
+    pub(super) fn correct(&mut self, now: Moment, reserved: f64, (input, output): (u64, u64), wakes: &mut Wakes) {
+        let (input, output) = (input as f64, output as f64);
+        self.tokens.correct(input + output - reserved, now);
+        for more in &mut self.more {
+            let took = match more.unit {
+                Unit::Tokens => input + output,
+                Unit::InputTokens => input,
+                Unit::OutputTokens => output,
+                Unit::Requests => continue,
+            };
+            more.bucket.correct(took - reserved, now);
+        }
         self.move_up(now, wakes);
     }
 
@@ -523,7 +576,7 @@ impl Core {
 
     /// Whether a call of this cost may leave now.
     fn fits(&self, now: Moment, cost: Cost) -> bool {
-        self.gate.opens.is_none_or(|opens| opens <= now) && self.has_room(now) && self.level_wait(now, cost).is_zero()
+        self.gate.opens.is_none_or(|opens| opens <= now) && self.has_room(now) && self.holds(now, cost)
     }
 
     fn has_room(&self, now: Moment) -> bool {
@@ -532,17 +585,20 @@ impl Core {
         !probe_is_out && self.flights.len() < self.window as usize
     }
 
-    /// How long until the levels hold this cost, and the pace allows it.
-    fn level_wait(&self, now: Moment, cost: Cost) -> Duration {
-        let pace = self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.wait_for(now, cost.requests));
-        self.announced_wait(now, cost).max(pace)
+    /// Whether the levels hold this cost, and the pace allows it.
+    fn holds(&self, now: Moment, cost: Cost) -> bool {
+        self.requests.holds(cost.requests, now)
+            && (cost.tokens <= 0.0 || self.tokens.holds(self.with_margin(cost.tokens), now))
+            && self.pace.as_ref().is_none_or(|pace| pace.wait_for(now, cost.requests).is_zero())
+            && self.more.iter().all(|more| more.holds(cost, now))
     }
 
     /// How long until the levels hold this cost.
     fn announced_wait(&self, now: Moment, cost: Cost) -> Duration {
         let tokens =
             if cost.tokens > 0.0 { self.tokens.wait_for(self.with_margin(cost.tokens), now) } else { Duration::ZERO };
-        self.requests.wait_for(cost.requests, now).max(tokens)
+        let more = self.more.iter().map(|more| more.wait_for(cost, now)).max().unwrap_or_default();
+        self.requests.wait_for(cost.requests, now).max(tokens).max(more)
     }
 
     fn with_margin(&self, tokens: f64) -> f64 {
@@ -551,13 +607,18 @@ impl Core {
     }
 
     fn never_fits(&self, now: Moment, cost: Cost) -> Option<Refusal> {
-        let limit = self.tokens.limit_told_within(LOOK_AGAIN, now).filter(|limit| cost.tokens > *limit)?;
+        let more = self.more.iter().filter(|more| more.unit == Unit::Tokens).map(|more| &more.bucket);
+        let limits = more.chain([&self.tokens]).filter_map(|bucket| bucket.limit_told_within(LOOK_AGAIN, now));
+        let limit = limits.filter(|limit| cost.tokens > *limit).reduce(f64::min)?;
         Some(Refusal::TooLarge { tokens: cost.tokens as u64, limit: limit as u64 })
     }
 
     fn launch(&mut self, now: Moment, cost: Cost) -> FlightId {
         self.requests.reserve(cost.requests, now);
         self.tokens.reserve(cost.tokens, now);
+        for more in &mut self.more {
+            more.bucket.reserve(cost.in_unit(more.unit), now);
+        }
         if let Some(pace) = &mut self.pace {
             pace.reserve(now, cost.requests);
         }
@@ -567,7 +628,7 @@ impl Core {
             spent.probe_in_flight = true;
         }
         // There are never more of them than the window, which is a u32.
-        self.flights.insert(Flight { cost, epoch: self.gate.epoch, left: now, mark: Cost::ZERO, probe, looks })
+        self.flights.insert(Flight { cost, epoch: self.gate.epoch, left: now, mark: self.sent, probe, looks })
             as FlightId
     }
 
@@ -576,6 +637,9 @@ impl Core {
             self.end_probe(&flight);
             self.requests.refund(flight.cost.requests);
             self.tokens.refund(flight.cost.tokens);
+            for more in &mut self.more {
+                more.bucket.refund(flight.cost.in_unit(more.unit));
+            }
             if let Some(pace) = &mut self.pace {
                 pace.refund(flight.cost.requests);
             }
@@ -594,16 +658,22 @@ impl Core {
     // --- learning ---
 
     fn learn(&mut self, now: Moment, flight: &Flight, limits: &Limits) {
+        if limits.is_empty() {
+            return;
+        }
         let took = now.since(flight.left);
         let fastest = self.fastest.map_or(took, |fastest| fastest.min(took));
         self.fastest = Some(fastest);
         let seen = flight.left + fastest / 2;
         let was_known = self.is_known();
         if let Some(told) = &limits.requests {
-            self.requests.reconcile(told, seen, flight.mark.requests, now);
+            self.requests.reconcile(told, seen, flight.mark.requests, now, false);
         }
         if let Some(told) = &limits.tokens {
-            self.tokens.reconcile(told, seen, flight.mark.tokens, now);
+            self.tokens.reconcile(told, seen, flight.mark.tokens, now, false);
+        }
+        for dimension in &limits.more {
+            self.learn_more(dimension, seen, flight, now);
         }
         if !was_known && self.is_known() {
             let second = self.requests.refill().unwrap_or(0.0);
@@ -611,8 +681,27 @@ impl Core {
         }
     }
 
+    #[cold]
+    fn learn_more(&mut self, dimension: &Dimension, seen: Moment, flight: &Flight, now: Moment) {
+        let place = self.more.iter().position(|more| more.name == dimension.name);
+        let reserved = Cost { requests: self.requests.reserved(), tokens: self.tokens.reserved() };
+        let place = place.or_else(|| {
+            let is_new = self.more.len() < MORE;
+            // What is in flight is unseen by the server, as it is in the limits that were there from the start.
+            let bucket = Bucket::after(reserved.in_unit(dimension.unit));
+            is_new.then(|| self.more.push(More { name: dimension.name.clone(), unit: dimension.unit, bucket }))?;
+            Some(self.more.len() - 1)
+        });
+        if let Some(more) = place.and_then(|place| self.more.get_mut(place)) {
+            let mark = flight.mark.in_unit(more.unit);
+            more.bucket.reconcile(&dimension.limit, seen, mark, now, false);
+        }
+    }
+
     fn is_known(&self) -> bool {
-        self.requests.limit().is_some() || self.tokens.limit().is_some()
+        self.requests.limit().is_some()
+            || self.tokens.limit().is_some()
+            || self.more.iter().any(|more| more.bucket.limit().is_some())
     }
 
     /// A 429: closes the gate, unless an earlier one of the same epoch did. Answers when it opens.
@@ -630,7 +719,10 @@ impl Core {
             None if one.is_zero() => BLIND_GATE,
             None => one,
         };
-        let factor = 2f64.powi(self.gate.streak.min(16) as i32) * self.rng.random_range(1.0..1.25);
+        // A window is whole again for all at once: nothing is gained by coming later.
+        let is_window = self.requests.is_window() && !self.requests.holds(flight.cost.requests, now);
+        let jitter = if is_window { 1.0 } else { self.rng.random_range(1.0..1.25) };
+        let factor = 2f64.powi(self.gate.streak.min(16) as i32) * jitter;
         let longest = LONGEST_GATE.max(base.saturating_mul(2));
         let closed = Duration::try_from_secs_f64(base.as_secs_f64() * factor).unwrap_or(longest).min(longest);
         let opens = now + closed;
@@ -649,7 +741,16 @@ impl Core {
         if tokens {
             self.tokens.hold(self.with_margin(flight.cost.tokens), opens);
         }
-        if !requests && !tokens {
+        let mut other = false;
+        for more in &mut self.more {
+            let told = limits.more.iter().find(|told| told.name == more.name).map(|told| told.limit);
+            let cost = flight.cost.in_unit(more.unit);
+            if cost > 0.0 && ran_out(&more.bucket, told, cost) {
+                more.bucket.hold(more.wanted(cost), opens);
+                other = true;
+            }
+        }
+        if !requests && !tokens && !other {
             self.slow_down(now, opens);
         }
         opens
@@ -660,6 +761,7 @@ impl Core {
         let admitted = (self.counts.sent - self.counts.limited) as f64;
         let assumed = self.requests.refill().map(|refill| refill * HIDDEN_START);
         let epoch = self.gate.epoch;
+        self.pace = self.pace.take().filter(|pace| !pace.is_forgotten(now));
         let pace = self.pace.get_or_insert_with(|| Pace::new(now, admitted, assumed, epoch));
         pace.refused(now, admitted, opens, epoch);
         match pace.rate(now) {
@@ -711,11 +813,13 @@ impl Core {
         };
         let requests = self.requests.wait_for(ahead.requests + cost.requests, now);
         let pace = self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.wait_for(now, ahead.requests + cost.requests));
+        let all = ahead + cost;
+        let more = self.more.iter().map(|more| more.bucket.wait_for(all.in_unit(more.unit), now)).max();
         let tokens = match ahead.tokens + self.with_margin(cost.tokens) {
             needed if needed > 0.0 => self.tokens.wait_for(needed, now),
             _ => Duration::ZERO,
         };
-        Some(requests.max(tokens).max(pace).max(gate.unwrap_or_default()))
+        Some(requests.max(tokens).max(pace).max(more.unwrap_or_default()).max(gate.unwrap_or_default()))
     }
 
     /// When a waiter looks again: when its turn should come, or, where only an event can tell, after a while that

@@ -2,6 +2,8 @@
 
 use std::ops::{Add, AddAssign, Sub, SubAssign};
 
+use crate::limits::Unit;
+
 /// How many tokens a request will use, as its caller reckons: prompt and answer together.
 ///
 /// A request extension. Without it the meter reckons as its [`Estimate`](super::Estimate) says.
@@ -19,6 +21,15 @@ impl Cost {
     pub(super) const ZERO: Self = Self { requests: 0.0, tokens: 0.0 };
     #[cfg(test)]
     pub(super) const ONE: Self = Self { requests: 1.0, tokens: 0.0 };
+
+    /// What it takes of a limit in this unit. How tokens will split into in and out nobody knows before: each is charged
+    /// the whole, and the answers correct it.
+    pub(super) fn in_unit(self, unit: Unit) -> f64 {
+        match unit {
+            Unit::Requests => self.requests,
+            _ => self.tokens,
+        }
+    }
 }
 
 impl Add for Cost {

@@ -52,6 +52,7 @@ mod scope;
 mod scopes;
 mod scoping;
 mod service;
+mod shape;
 mod shared;
 mod snapshot;
 mod tap;

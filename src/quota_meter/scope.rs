@@ -115,16 +115,33 @@ impl Scope {
         snapshot
     }
 
+    #[inline]
     pub(super) fn arrive(self: Arc<Self>, call: &Arriving, deadline: Option<Instant>) -> Entry {
-        let (arrival, cost) = self.with_rate(|core, rate, now, wakes| {
-            let deadline = deadline.map(|deadline| core.clock.moment(deadline));
+        let (gone, cost) = self.with_rate(|core, rate, now, _| {
             let cost = rate.cost(call.demand);
+            (core.go(now, cost), cost)
+        });
+        let load = Load::new(call.demand, cost);
+        match gone {
+            Some(id) => {
+                self.book.changed();
+                Entry::Go(Flight { scope: self, load, id, stage: Stage::Sent })
+            }
+            None => self.line_up(call, cost, deadline),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn line_up(self: Arc<Self>, call: &Arriving, cost: Cost, deadline: Option<Instant>) -> Entry {
+        let arrival = self.with(|core, now, wakes| {
+            let deadline = deadline.map(|deadline| core.clock.moment(deadline));
             let Arriving { class, seq, had_its_turn, .. } = *call;
             let arrival = core.arrive(now, &Comer { class, seq, had_its_turn, cost }, deadline, wakes);
             if let Arrival::Go(id) = arrival {
                 core.sent(now, id);
             }
-            (arrival, cost)
+            arrival
         });
         self.book.changed();
         let load = Load::new(call.demand, cost);
@@ -172,7 +189,7 @@ impl Scope {
                 let (input, output) = (input.unwrap_or(0), output.unwrap_or(0));
                 // A server that says what is left has counted this call in its own way.
                 if !was_told {
-                    inner.core.correct(now, input.saturating_add(output) as f64 - tokens, &mut wakes);
+                    inner.core.correct(now, tokens, (input, output), &mut wakes);
                 }
                 (input, output)
             } else {
