@@ -63,6 +63,8 @@ mod shape;
 mod shared;
 mod snapshot;
 mod tap;
+#[cfg(feature = "tiktoken")]
+mod tokens;
 mod used;
 mod view;
 

@@ -124,11 +124,7 @@ impl Scanner {
                 }
                 b':' => self.name = std::mem::take(&mut self.last),
                 b',' => self.name = Name::Other,
-                b'{' | b'[' => {
-                    if self.open(byte) {
-                        copy_from = at - 1;
-                    }
-                }
+                b'{' | b'[' => copy_from = if self.open(byte) { at - 1 } else { copy_from },
                 b'}' | b']' => {
                     self.depth = self.depth.saturating_sub(1);
                     if self.copied_from == Some(self.depth) {

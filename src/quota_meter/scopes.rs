@@ -265,7 +265,7 @@ impl Map {
 }
 
 /// The model, where it is known without the body.
-fn named_outside<'a>(request: &RequestView<'a>) -> Option<&'a str> {
+pub(super) fn named_outside<'a>(request: &RequestView<'a>) -> Option<&'a str> {
     let extension = request.extensions().get::<Model>().map(Model::as_str);
     extension.or_else(|| model_in_path(request.uri().path()))
 }
