@@ -19,7 +19,7 @@ use crate::{
     ApiError,
     body::media::{Media, is_compressed},
     body::peek::Peek,
-    provider::{Choice, Reply, judge, judge_success},
+    provider::{Choice, Reply, grpc_head_fails, judge, judge_success},
 };
 
 pin_project! {
@@ -158,6 +158,9 @@ fn sought(parts: &Parts, settings: &Settings) -> Option<Sought> {
     }
     if !parts.status.is_success() {
         return None;
+    }
+    if settings.grpc && grpc_head_fails(&parts.headers) {
+        return Some(Sought::Failure);
     }
     match Media::of(&parts.headers)? {
         Media::Events if settings.streams => Some(Sought::Event),
