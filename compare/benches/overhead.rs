@@ -52,13 +52,13 @@ fn peers() -> Vec<Case> {
     let timeout = || TimeoutLayer::new(Duration::from_secs(600));
     vec![
         Case::new("tower timeout", ServiceBuilder::new().layer(timeout()).service(bare()), request()),
-        Case::new(TOWER_RETRY, ServiceBuilder::new().layer(tower_retry()).service(bare()), request()),
+        Case::new(TOWER_RETRY, ServiceBuilder::new().layer(tower_retry(1)).service(bare()), request()),
         Case::new(RESILIENCE_RETRY, ServiceBuilder::new().layer(resilience_retry()).service(bare()), request()),
         Case::new("governor check", ServiceBuilder::new().layer(governor()).service(bare()), request()),
         Case::new("tower-resilience-ratelimiter", ServiceBuilder::new().layer(limiter()).service(bare()), request()),
         Case::new(
             "timeout(retry(governor))",
-            ServiceBuilder::new().layer(timeout()).layer(tower_retry()).layer(governor()).service(bare()),
+            ServiceBuilder::new().layer(timeout()).layer(tower_retry(1)).layer(governor()).service(bare()),
             request(),
         ),
     ]
@@ -70,7 +70,7 @@ fn peers() -> Vec<Case> {
 fn peers_one_retry() -> Vec<Case> {
     let service = Flaky::default;
     vec![
-        Case::paused(TOWER_RETRY, ServiceBuilder::new().layer(tower_retry()).service(service()), request()),
+        Case::paused(TOWER_RETRY, ServiceBuilder::new().layer(tower_retry(1)).service(service()), request()),
         Case::paused(RESILIENCE_RETRY, ServiceBuilder::new().layer(resilience_retry()).service(service()), request()),
     ]
     .into_iter()

@@ -1,6 +1,15 @@
 //! The peers that `tower-outbound` is compared with, each set up as one would for an HTTP API.
 
+mod aws;
+mod cookbook;
+mod openai_sdk;
+
+pub use aws::{AwsAdaptive, Wire};
+pub use cookbook::Cookbook;
+pub use openai_sdk::{OpenAiSdk, openai_sdk};
+
 use std::{
+    hash::{BuildHasher, DefaultHasher, Hasher},
     num::NonZeroU32,
     sync::Arc,
     task::{Context, Poll},
@@ -25,13 +34,14 @@ const MIN_WAIT: Duration = Duration::from_millis(500);
 const MAX_WAIT: Duration = Duration::from_secs(8);
 const ATTEMPTS: usize = 3;
 
-/// tower's retry as its documentation builds it: [`ExponentialBackoff`] with jitter, and a [`TpsBudget`].
+/// tower's retry as its documentation builds it: [`ExponentialBackoff`] with jitter, and a [`TpsBudget`]. The jitter comes
+/// from the seed; every call has the same, since each begins with a clone of one generator.
 ///
 /// # Panics
 /// Never: the backoff is a valid one.
 #[must_use]
-pub fn tower_retry() -> RetryLayer<TowerPolicy> {
-    let backoff = ExponentialBackoffMaker::new(MIN_WAIT, MAX_WAIT, 0.99, HasherRng::default());
+pub fn tower_retry(seed: u64) -> RetryLayer<TowerPolicy> {
+    let backoff = ExponentialBackoffMaker::new(MIN_WAIT, MAX_WAIT, 0.99, HasherRng::with_hasher(Seeded(seed)));
     RetryLayer::new(TowerPolicy {
         backoff: backoff.expect("a valid backoff").make_backoff(),
         budget: Arc::new(TpsBudget::new(Duration::from_secs(10), 10, 0.1)),
@@ -42,9 +52,22 @@ pub fn tower_retry() -> RetryLayer<TowerPolicy> {
 /// The policy of [`tower_retry`].
 #[derive(Clone, Debug)]
 pub struct TowerPolicy {
-    backoff: ExponentialBackoff,
+    backoff: ExponentialBackoff<HasherRng<Seeded>>,
     budget: Arc<TpsBudget>,
     left: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Seeded(u64);
+
+impl BuildHasher for Seeded {
+    type Hasher = DefaultHasher;
+
+    fn build_hasher(&self) -> Self::Hasher {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.0);
+        hasher
+    }
 }
 
 impl<B: Clone, RB> Policy<Request<B>, Response<RB>, BoxError> for TowerPolicy {
@@ -82,13 +105,13 @@ where
         .build()
 }
 
-/// tower-resilience's rate limiter, given the exact limit.
+/// tower-resilience's rate limiter, given the exact limit: a bucket as the server's is, and calls wait for it however
+/// long it takes, as its documentation would have it for calls to another's API.
 ///
 /// # Errors
 /// If the limit is 0.
 pub fn resilience_limiter(per_minute: usize) -> Result<RateLimiterLayer, RateLimiterConfigError> {
-    let minute = Duration::from_secs(60);
-    RateLimiterLayer::builder().limit_for_period(per_minute).refresh_period(minute).timeout_duration(minute).build()
+    RateLimiterLayer::per_minute(per_minute).burst_size(0).backpressure().build()
 }
 
 /// governor, given the exact limit: a cell is asked for when the service is made ready.
