@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use tower_layer::Layer;
 
-use super::{QuotaMeter, bucket::Level, core::Counts, scope::Scope};
+use super::{Quota, QuotaMeter, bucket::Level, core::Counts, scope::Scope};
 use crate::ApiError;
 
 /// Default for [`QuotaMeterLayer::max_queue`].
@@ -27,6 +27,7 @@ pub(super) struct Settings {
     pub(super) max_queue: NonZeroUsize,
     pub(super) spent_recheck: Duration,
     pub(super) seed: Option<u64>,
+    pub(super) quota: Quota,
 }
 
 /// What the meter knows at one moment.
@@ -57,7 +58,13 @@ impl QuotaMeterLayer {
     /// A meter that learns its limits from the server's answers.
     #[must_use]
     pub fn new() -> Self {
-        Self::with(Settings { max_wait: None, max_queue: MAX_QUEUE, spent_recheck: SPENT_RECHECK, seed: None })
+        Self::with(Settings {
+            max_wait: None,
+            max_queue: MAX_QUEUE,
+            spent_recheck: SPENT_RECHECK,
+            seed: None,
+            quota: Quota::learned(),
+        })
     }
 
     fn with(settings: Settings) -> Self {
@@ -87,6 +94,12 @@ impl QuotaMeterLayer {
     #[must_use]
     pub fn spent_recheck(self, spent_recheck: Duration) -> Self {
         Self::with(Settings { spent_recheck, ..self.settings })
+    }
+
+    /// Limits that one knows beforehand, alone or as a ceiling on what the server says. Default: none.
+    #[must_use]
+    pub fn quota(self, quota: Quota) -> Self {
+        Self::with(Settings { quota, ..self.settings })
     }
 
     /// Makes the jitter of the gate repeatable, for tests.

@@ -41,6 +41,7 @@ mod moment;
 mod pace;
 mod priority;
 mod queue;
+mod quota;
 mod refusal;
 mod scope;
 mod service;
@@ -55,6 +56,7 @@ pub use self::{
     future::ResponseFuture,
     layer::{QuotaMeterLayer, Snapshot},
     priority::Priority,
+    quota::Quota,
     refusal::Refusal,
     service::QuotaMeter,
 };

@@ -8,6 +8,7 @@ mod changed;
 mod dropped;
 mod garbage;
 mod gate;
+mod given;
 mod held;
 mod interleavings;
 mod learning;
@@ -15,6 +16,7 @@ mod order;
 mod priority;
 mod readiness;
 mod refused;
+mod spellings;
 mod spent;
 
 use http::{Request, Response};
