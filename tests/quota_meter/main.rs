@@ -9,6 +9,7 @@ mod dropped;
 mod garbage;
 mod gate;
 mod given;
+mod handle;
 mod held;
 mod interleavings;
 mod learning;
@@ -16,8 +17,10 @@ mod order;
 mod priority;
 mod readiness;
 mod refused;
+mod scopes;
 mod spellings;
 mod spent;
+mod usage;
 
 use http::{Request, Response};
 use tokio::task::JoinHandle;
