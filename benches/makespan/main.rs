@@ -1,12 +1,11 @@
 //! The time a batch takes, by the least that its quota allows, and the 429s it costs: `cargo bench --bench makespan`,
 //! with `-- --json` as JSON lines. Virtual time, three seeds a cell; each shows the worst.
 
+mod grid;
 mod scenario;
 
-use scenario::{Figures, HEADERS, Scenario};
+use scenario::Figures;
 use tower::BoxError;
-
-const SEEDS: u64 = 3;
 
 fn main() -> Result<(), BoxError> {
     let json = std::env::args().any(|argument| argument == "--json");
@@ -19,13 +18,14 @@ fn main() -> Result<(), BoxError> {
             "server, requests a minute, workers", "ratio", "429s/item", "failed", "p99/p50"
         );
     }
-    for (name, scenario) in servers() {
+    for (name, scenario) in grid::SERVERS {
         for (requests, workers) in [(60, 64), (500, 8), (500, 64), (500, 512), (10_000, 512)] {
             let cell_name = format!("{name}, {requests}, {workers}");
             if !wanted.is_empty() && !wanted.iter().any(|wanted| cell_name.contains(wanted.as_str())) {
                 continue;
             }
-            let Figures { ratio, wasted, failed, spread } = worst(cell(scenario, requests, workers))?;
+            let Figures { ratio, wasted, failed, spread } =
+                grid::worst(async |seed| grid::cell(scenario, requests, workers).run(seed).await)?;
             if json {
                 println!(
                     r#"{{"server":"{name}","requests_per_minute":{requests},"workers":{workers},"ratio":{ratio:.4},"rejected_per_item":{wasted:.5},"failed":{failed},"p99_by_p50":{spread:.3}}}"#
@@ -39,39 +39,4 @@ fn main() -> Result<(), BoxError> {
         }
     }
     Ok(())
-}
-
-fn servers() -> [(&'static str, Scenario); 7] {
-    [
-        ("headers", HEADERS),
-        ("token-bound", Scenario { tokens: 0, ..HEADERS }),
-        ("retry-after only", Scenario { headers: false, ..HEADERS }),
-        ("nothing", Scenario { headers: false, retry_after: false, ..HEADERS }),
-        ("hidden limit a second", Scenario { hidden: true, ..HEADERS }),
-        ("headers, two processes", Scenario { processes: 2, ..HEADERS }),
-        ("headers, four processes", Scenario { processes: 4, ..HEADERS }),
-    ]
-}
-
-/// Bound by tokens: ten times the requests, and tokens for half as many as are sent.
-fn cell(scenario: Scenario, requests: u64, workers: usize) -> Scenario {
-    match scenario.tokens {
-        0 => Scenario { requests: requests * 10, tokens: requests * 300, workers, ..scenario },
-        _ => Scenario { requests, workers, ..scenario },
-    }
-}
-
-fn worst(scenario: Scenario) -> Result<Figures, BoxError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
-    let mut worst = Figures::default();
-    for seed in 1..=SEEDS {
-        let figures = runtime.block_on(scenario.run(seed))?;
-        worst = Figures {
-            ratio: worst.ratio.max(figures.ratio),
-            wasted: worst.wasted.max(figures.wasted),
-            failed: worst.failed.max(figures.failed),
-            spread: worst.spread.max(figures.spread),
-        };
-    }
-    Ok(worst)
 }

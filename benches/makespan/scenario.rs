@@ -1,5 +1,5 @@
 //! A batch through the real layers against MockApi, in virtual time: how close to the physical limit it comes, and what
-//! it wastes. Used by the bench, which prints the whole grid, and by the tests, which hold a part of it.
+//! it wastes. Used by the bench, which prints the whole grid, by the tests, which hold a part of it, and beside the peers.
 
 use std::{
     sync::{
@@ -10,13 +10,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use http_body_util::Full;
-use tokio::{task::JoinSet, time::Instant};
-use tower::{BoxError, ServiceBuilder, ServiceExt};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 use tower_outbound::{
     backoff_retry::{BackoffRetryLayer, Budget, Repeat, Standard},
-    mock::{Faults, Limit, Limits, MockApi, token_cost},
+    mock::{Counters, Faults, Limit, Limits, MockApi, token_cost},
     nz,
     quota_meter::{QuotaMeterLayer, TokenCost},
 };
@@ -35,6 +38,8 @@ pub(crate) struct Scenario {
     pub(crate) retry_after: bool,
     /// Also enforced as a limit a second.
     pub(crate) hidden: bool,
+    /// A 429 takes a request, too.
+    pub(crate) rejected_count: bool,
     /// Each with a meter of its own.
     pub(crate) processes: usize,
 }
@@ -46,12 +51,13 @@ pub(crate) const HEADERS: Scenario = Scenario {
     headers: true,
     retry_after: true,
     hidden: false,
+    rejected_count: true,
     processes: 1,
 };
 
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Figures {
-    /// Time taken, by the least that the quota allows.
+    /// Time taken, by the least that the quota allows; infinite for a batch that was given up.
     pub(crate) ratio: f64,
     /// 429s by items.
     pub(crate) wasted: f64,
@@ -70,6 +76,33 @@ impl Scenario {
     /// # Errors
     /// A request that cannot be made, or a worker that panicked.
     pub(crate) async fn run(self, seed: u64) -> Result<Figures, BoxError> {
+        self.run_with(seed, |api, seed| {
+            ServiceBuilder::new()
+                .layer(
+                    BackoffRetryLayer::new()
+                        .policy(Standard::new().max_attempts(nz!(6)))
+                        .budget(Budget::unlimited())
+                        .repeat(Repeat::All)
+                        .seed(seed),
+                )
+                .layer(QuotaMeterLayer::new().seed(seed))
+                .service(api)
+        })
+        .await
+    }
+
+    /// The same through any client, made for each process of the server and a seed.
+    pub(crate) async fn run_with<S, RB>(
+        self,
+        seed: u64,
+        client: impl Fn(MockApi, u64) -> S,
+    ) -> Result<Figures, BoxError>
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<RB>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Send,
+        RB: Send,
+    {
         let mut limits = Limits::per_minute(self.requests, self.tokens);
         if self.hidden {
             limits = limits.hidden(Limit::per_second(self.requests.div_ceil(60)));
@@ -82,30 +115,18 @@ impl Scenario {
             .cost_error(0.1)
             .rate_headers(self.headers)
             .retry_after(self.retry_after)
+            .rejected_count(self.rejected_count)
             .build();
-        let stacks: Vec<_> = (0..self.processes as u64)
-            .map(|process| {
-                ServiceBuilder::new()
-                    .layer(
-                        BackoffRetryLayer::new()
-                            .policy(Standard::new().max_attempts(nz!(6)))
-                            .budget(Budget::unlimited())
-                            .repeat(Repeat::All)
-                            .seed(seed + process),
-                    )
-                    .layer(QuotaMeterLayer::new().seed(seed + process))
-                    .service(api.clone())
-            })
-            .collect();
-        let json = serde_json::from_str(BODY)?;
-        let cost = TokenCost(token_cost(PATH, &json, 0).ok_or("no cost")?.try_into()?);
+        let clients: Vec<_> = (0..self.processes as u64).map(|process| client(api.clone(), seed + process)).collect();
+        let cost = cost()?;
         let start = Instant::now();
-        let next = Arc::new(AtomicU64::new(0));
+        let (next, succeeded) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let mut workers = JoinSet::new();
         for worker in 0..self.workers {
-            let (mut stack, next) = (stacks[worker % self.processes].clone(), Arc::clone(&next));
+            let mut client = clients[worker % self.processes].clone();
+            let (next, succeeded) = (Arc::clone(&next), Arc::clone(&succeeded));
             workers.spawn(async move {
-                let (mut failed, mut latencies) = (0, Vec::new());
+                let mut latencies = Vec::new();
                 loop {
                     let item = next.fetch_add(1, Ordering::Relaxed);
                     if item >= self.items() {
@@ -116,29 +137,54 @@ impl Scenario {
                         .body(Full::new(Bytes::from_static(BODY.as_bytes())))?;
                     request.extensions_mut().insert(cost);
                     let begun = Instant::now();
-                    let response = (&mut stack).oneshot(request).await;
+                    let response = (&mut client).oneshot(request).await;
                     if item > self.requests + self.workers as u64 {
                         latencies.push(begun.elapsed().as_secs_f64());
                     }
-                    failed += u64::from(!response.is_ok_and(|response| response.status().is_success()));
+                    if response.is_ok_and(|response| response.status().is_success()) {
+                        succeeded.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
-                Ok::<_, BoxError>((failed, latencies))
+                Ok::<_, BoxError>(latencies)
             });
         }
-        let (mut failed, mut latencies) = (0, Vec::new());
-        while let Some(worker) = workers.join_next().await {
-            let (more, slow) = worker??;
-            failed += more;
-            latencies.extend(slow);
-        }
+        let mut latencies = Vec::new();
+        let finished = async {
+            while let Some(worker) = workers.join_next().await {
+                latencies.extend(worker??);
+            }
+            Ok::<_, BoxError>(true)
+        };
+        let finished = tokio::select! {
+            finished = finished => finished?,
+            () = self.hopeless(&api, cost) => false,
+        };
         let limit: Duration = api.physical_limit(self.workers);
         Ok(Figures {
-            ratio: start.elapsed().as_secs_f64() / limit.as_secs_f64(),
+            ratio: if finished { start.elapsed().as_secs_f64() / limit.as_secs_f64() } else { f64::INFINITY },
             wasted: api.counters().rejected as f64 / self.items() as f64,
-            failed,
+            failed: self.items() - succeeded.load(Ordering::Relaxed),
             spread: spread(latencies),
         })
     }
+
+    /// Comes when twelve times the least time has passed, or a hundred calls have been made for each item.
+    async fn hopeless(&self, api: &MockApi, TokenCost(cost): TokenCost) {
+        let (mut expected, admitted) = (Counters::default(), self.items() * 100 / 99);
+        (expected.admitted, expected.tokens) = (admitted, admitted * u64::from(cost));
+        expected.latency = Duration::from_millis(1050 * admitted);
+        let longest = 12 * expected.physical_limit(&api.limits(), self.workers);
+        let start = Instant::now();
+        while start.elapsed() < longest && api.counters().calls < 100 * self.items() {
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+/// What a request is counted for, give or take a tenth.
+pub(crate) fn cost() -> Result<TokenCost, BoxError> {
+    let json = serde_json::from_str(BODY)?;
+    Ok(TokenCost(token_cost(PATH, &json, 0).ok_or("no cost")?.try_into()?))
 }
 
 fn spread(mut latencies: Vec<f64>) -> f64 {

@@ -10,9 +10,7 @@ use std::{
 };
 
 use aws_smithy_async::{rt::sleep::TokioSleep, time::TimeSource};
-use aws_smithy_runtime::client::{
-    orchestrator::operation::Operation, retries::classifiers::HttpStatusCodeClassifier,
-};
+use aws_smithy_runtime::client::{orchestrator::operation::Operation, retries::classifiers::HttpStatusCodeClassifier};
 use aws_smithy_runtime_api::{
     client::{
         behavior_version::BehaviorVersion,

@@ -100,8 +100,11 @@ impl Capacity {
     }
 }
 
-async fn hand_out<S, B, RB: 'static>(service: S, mut fresh: mpsc::UnboundedReceiver<Job<B>>, mut capacity: [Capacity; 2])
-where
+async fn hand_out<S, B, RB: 'static>(
+    service: S,
+    mut fresh: mpsc::UnboundedReceiver<Job<B>>,
+    mut capacity: [Capacity; 2],
+) where
     S: Service<Request<B>, Response = Response<RB>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,
