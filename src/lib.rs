@@ -16,6 +16,8 @@ pub mod mock;
 pub mod provider;
 #[cfg(feature = "quota-meter")]
 pub mod quota_meter;
+#[cfg(feature = "request-check")]
+pub mod request_check;
 mod wall_clock;
 
 #[cfg(feature = "backoff-retry")]
@@ -29,6 +31,8 @@ pub use key_check::{ApiKey, KeyCheck, KeyCheckLayer, Origin};
 pub use provider::{Provider, Providers};
 #[cfg(feature = "quota-meter")]
 pub use quota_meter::{QuotaMeter, QuotaMeterLayer, TokenCost};
+#[cfg(feature = "request-check")]
+pub use request_check::{RequestCheck, RequestCheckLayer};
 
 /// A [`NonZero`](std::num::NonZero) from a constant: `nz!(500)`. Zero does not compile.
 #[macro_export]
