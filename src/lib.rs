@@ -3,6 +3,7 @@
 #[cfg(feature = "backoff-retry")]
 pub mod backoff_retry;
 pub mod body;
+pub mod bridge;
 mod call;
 pub mod error;
 #[cfg(feature = "error-classify")]
@@ -18,6 +19,8 @@ pub mod provider;
 pub mod quota_meter;
 #[cfg(feature = "request-check")]
 pub mod request_check;
+#[cfg(all(feature = "error-classify", feature = "backoff-retry", feature = "key-check", feature = "quota-meter"))]
+pub mod stack;
 mod wall_clock;
 
 #[cfg(feature = "backoff-retry")]
@@ -30,7 +33,7 @@ pub use error_classify::{ErrorClassify, ErrorClassifyLayer};
 pub use key_check::{ApiKey, KeyCheck, KeyCheckLayer, Origin};
 pub use provider::{Provider, Providers};
 #[cfg(feature = "quota-meter")]
-pub use quota_meter::{QuotaMeter, QuotaMeterLayer, TokenCost};
+pub use quota_meter::{Priority, QuotaMeter, QuotaMeterLayer, TokenCost};
 #[cfg(feature = "request-check")]
 pub use request_check::{RequestCheck, RequestCheckLayer};
 

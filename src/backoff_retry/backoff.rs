@@ -24,7 +24,7 @@ pub struct Backoff {
 
 #[derive(Clone)]
 enum Curve {
-    Exponential { base: Duration, factor: f64 },
+    Exponential(Duration),
     Constant(Duration),
     Fibonacci(Duration),
     Function(Arc<dyn Fn(u32) -> Duration + Send + Sync>),
@@ -33,7 +33,7 @@ enum Curve {
 impl fmt::Debug for Curve {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Exponential { base, factor } => write!(f, "Exponential({base:?} * {factor}^n)"),
+            Self::Exponential(base) => write!(f, "Exponential({base:?} * 2^n)"),
             Self::Constant(wait) => write!(f, "Constant({wait:?})"),
             Self::Fibonacci(unit) => write!(f, "Fibonacci({unit:?})"),
             Self::Function(_) => f.write_str("Function"),
@@ -64,7 +64,7 @@ impl Backoff {
     /// `base`, then twice as long each time, up to a [`cap`](Self::cap) of 8 s, with full jitter.
     #[must_use]
     pub fn exponential(base: Duration) -> Self {
-        Self::of(Curve::Exponential { base, factor: 2.0 })
+        Self::of(Curve::Exponential(base))
     }
 
     /// The same wait every time, with full jitter.
@@ -129,7 +129,10 @@ impl Curve {
     fn at(&self, retry: u32) -> Duration {
         let step = retry.saturating_sub(1);
         match self {
-            Self::Exponential { base, factor } => scale(*base, factor.powi(i32::try_from(step).unwrap_or(i32::MAX))),
+            Self::Exponential(base) => match 1u32.checked_shl(step) {
+                Some(factor) => base.saturating_mul(factor),
+                None => scale(*base, 2f64.powi(i32::try_from(step).unwrap_or(i32::MAX))),
+            },
             Self::Constant(wait) => *wait,
             Self::Fibonacci(unit) => {
                 // The 48th number is the first that a u32 cannot hold.

@@ -34,6 +34,7 @@ mod backoff;
 mod budget;
 mod course;
 mod future;
+mod kept;
 mod layer;
 mod policy;
 mod report;
@@ -41,6 +42,7 @@ mod service;
 mod settings;
 mod tower_policy;
 mod trip;
+mod wait;
 
 #[cfg(feature = "mock")]
 pub(crate) use self::course::Course;
@@ -50,7 +52,7 @@ pub use self::{
     future::ResponseFuture,
     layer::BackoffRetryLayer,
     policy::{Attempt, Decision, Outcome, Policy, Standard, StopReason},
-    report::{RetryError, RetryReport},
+    report::{Kinds, RetryError, RetryReport},
     service::BackoffRetry,
     settings::{Idempotent, Repeat},
     tower_policy::TowerPolicy,

@@ -1,6 +1,6 @@
 //! What the retries of one call came to.
 
-use std::{error::Error, fmt, time::Duration};
+use std::{error::Error, fmt, ops::Deref, time::Duration};
 
 use tower::BoxError;
 
@@ -21,7 +21,7 @@ pub struct RetryReport {
     /// Time spent waiting between attempts.
     pub waited: Duration,
     /// What went wrong, attempt by attempt; the last 16 at most.
-    pub kinds: Vec<ErrorKind>,
+    pub kinds: Kinds,
     /// Why it was not sent again; `None` after a success.
     pub stopped: Option<StopReason>,
 }
@@ -29,12 +29,67 @@ pub struct RetryReport {
 /// How many kinds a report keeps.
 const MAX_KINDS: usize = 16;
 
-impl RetryReport {
-    pub(super) fn push_kind(&mut self, kind: ErrorKind) {
-        if self.kinds.len() == MAX_KINDS {
-            self.kinds.remove(0);
+/// The kinds of the last failures of a call, the oldest first: a slice of [`ErrorKind`]s, without an allocation.
+///
+/// ```
+/// use tower_outbound::{ErrorKind, backoff_retry::RetryReport};
+///
+/// let report = RetryReport::default();
+/// assert!(report.kinds.is_empty() && !report.kinds.contains(&ErrorKind::Timeout));
+/// ```
+#[derive(Clone, Copy)]
+pub struct Kinds {
+    list: [ErrorKind; MAX_KINDS],
+    len: u8,
+}
+
+impl Kinds {
+    pub(super) fn push(&mut self, kind: ErrorKind) {
+        let len = usize::from(self.len);
+        match self.list.get_mut(len) {
+            Some(slot) => {
+                *slot = kind;
+                self.len += 1;
+            }
+            None => {
+                self.list.rotate_left(1);
+                self.list[MAX_KINDS - 1] = kind;
+            }
         }
-        self.kinds.push(kind);
+    }
+}
+
+impl Default for Kinds {
+    fn default() -> Self {
+        Self { list: [ErrorKind::Unknown; MAX_KINDS], len: 0 }
+    }
+}
+
+impl Deref for Kinds {
+    type Target = [ErrorKind];
+
+    fn deref(&self) -> &[ErrorKind] {
+        self.list.get(..usize::from(self.len)).unwrap_or(&self.list)
+    }
+}
+
+impl PartialEq for Kinds {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Kinds {}
+
+impl<const N: usize> PartialEq<[ErrorKind; N]> for Kinds {
+    fn eq(&self, other: &[ErrorKind; N]) -> bool {
+        **self == *other
+    }
+}
+
+impl fmt::Debug for Kinds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 

@@ -13,8 +13,9 @@ use tower_service::Service;
 
 use super::{
     ResponseFuture,
+    kept::Kept,
     settings::Settings,
-    trip::{Arrival, Kept, Trip},
+    trip::{Arrival, Trip},
 };
 use crate::body::Resend;
 
@@ -84,11 +85,15 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let settings = &self.shared.settings;
         let Some(arrival) = Arrival::of(&mut request, settings) else {
-            return ResponseFuture::passing(self.inner.call(request));
+            return ResponseFuture { attempt: Some(self.inner.call(request)), kept: None, trip: None };
         };
         let kept = Kept::of(&request);
         arrival.mark(&mut request, settings, (1, 0));
-        // Made last and in one piece: a trip is too large to be moved about.
-        ResponseFuture::new(self.inner.call(request), Trip::new(Arc::clone(&self.shared), kept, arrival))
+        // In one piece and in place: what is kept is too large to be moved about.
+        ResponseFuture {
+            attempt: Some(self.inner.call(request)),
+            kept,
+            trip: Some(Trip::new(Arc::clone(&self.shared), arrival)),
+        }
     }
 }

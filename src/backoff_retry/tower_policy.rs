@@ -4,7 +4,7 @@ use http::{Request, Response};
 use tokio::time::{Instant, Sleep, sleep};
 use tower::{BoxError, retry::Policy};
 
-use super::{BackoffRetryLayer, Decision, course::Course, trip::Kept};
+use super::{BackoffRetryLayer, Decision, course::Course, kept::Kept};
 use crate::{Call, Refused, body::Resend, find_cause};
 
 /// The decisions of a [`BackoffRetryLayer`] as a [`tower::retry::Policy`], for stacks that have a `RetryLayer` already.

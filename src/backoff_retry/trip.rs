@@ -1,26 +1,42 @@
-//! One call through all its attempts: what is kept of it, and what follows each outcome.
+//! One call through all its attempts: what follows each outcome.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
+use http::{HeaderValue, Request, Response};
+use http_body::Body;
+use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower::BoxError;
+use tower_service::Service;
 
 use super::{
     RetryError, RetryReport, StopReason,
+    kept::Kept,
     service::Shared,
     settings::{Failed, IDEMPOTENCY_KEY, Settings, outcome},
+    wait::{Missed, Plan, Wait},
 };
 use crate::{Again, ApiError, Call, Refused, body::Resend, call::next_seq, find_cause};
 
 /// A call on its way.
 pub(super) struct Trip<S, B, RB> {
     shared: Arc<Shared<S>>,
-    /// `None` if the request's body can go only once.
-    kept: Option<Kept<B>>,
     arrival: Arrival,
-    /// Only once something went wrong.
-    past: Option<Box<Past<RB>>>,
+    /// Only once something went wrong; then one allocation for all that has to be known and waited for.
+    setback: Option<Pin<Box<Setback<S, B, RB>>>>,
+}
+
+pin_project! {
+    struct Setback<S, B, RB> {
+        past: Past<RB>,
+        #[pin]
+        wait: Wait<S, B, RB>,
+    }
 }
 
 /// What lies behind a call that failed at least once.
@@ -47,11 +63,13 @@ pub(super) struct Arrival {
 
 impl Arrival {
     /// `None` if a retry further out owns the call already.
+    #[inline(always)]
     pub(super) fn of<B>(request: &mut Request<B>, settings: &Settings) -> Option<Self> {
         let (seq, start, deadline) = match request.extensions().get::<Call>() {
             Some(call) if call.is_retried() => return None,
             Some(call) => (call.seq, call.start, call.deadline.map(Box::new)),
-            None => (next_seq(), Instant::now(), None),
+            // Nobody asks for the place in line of a call that is not marked.
+            None => (if settings.marks { next_seq() } else { 0 }, Instant::now(), None),
         };
         if !request.extensions().is_empty() {
             // It is put in anew for each attempt, and need not be kept.
@@ -66,6 +84,7 @@ impl Arrival {
 
     /// Tells the layers further in, and the server if asked to, which attempt this is: so many attempts, this one
     /// included, and so many resends.
+    #[inline(always)]
     pub(super) fn mark<B>(&self, request: &mut Request<B>, settings: &Settings, (attempt, resends): (u32, u32)) {
         if let Some(name) = &settings.count_header {
             request.headers_mut().insert(name, HeaderValue::from(attempt - 1));
@@ -86,168 +105,126 @@ impl Arrival {
     }
 
     fn deadline(&self, settings: &Settings) -> Option<Instant> {
-        self.deadline.as_deref().copied().into_iter().chain(settings.deadline(self.start)).min()
+        match (self.deadline.as_deref(), settings.deadline(self.start)) {
+            (Some(given), Some(set)) => Some(set.min(*given)),
+            (given, set) => given.copied().or(set),
+        }
     }
 }
 
-/// What follows an attempt.
-pub(super) enum Next<B, RB> {
-    Done(Result<Response<RB>, BoxError>),
-    /// This request, then; until then the rest of the failed response is read and dropped.
-    Send {
-        request: Request<B>,
-        until: Instant,
-        rest: Option<RB>,
-    },
-}
-
-impl<S, B: Resend, RB> Trip<S, B, RB> {
+impl<S, B: Resend, RB: Body> Trip<S, B, RB> {
     #[inline]
-    pub(super) fn new(shared: Arc<Shared<S>>, kept: Option<Kept<B>>, arrival: Arrival) -> Self {
-        Self { shared, kept, arrival, past: None }
+    pub(super) fn new(shared: Arc<Shared<S>>, arrival: Arrival) -> Self {
+        Self { shared, arrival, setback: None }
     }
 
-    fn mark(&self, request: &mut Request<B>) {
-        let report = self.past.as_ref().map(|past| &past.report);
+    /// Marks the attempt that comes now.
+    pub(super) fn mark(&self, request: &mut Request<B>) {
+        let report = self.setback.as_ref().map(|setback| &setback.past.report);
         let made = report.map_or((1, 0), |report| (report.attempts, report.resends));
         self.arrival.mark(request, &self.shared.settings, made);
     }
 
-    /// What follows this outcome.
+    /// What the caller gets after this outcome; `None` if another attempt follows.
     #[cold]
     #[inline(never)]
-    pub(super) fn judge(&mut self, error: ApiError, result: Result<Response<RB>, BoxError>) -> Next<B, RB> {
+    pub(super) fn judge(
+        &mut self,
+        kept: Option<&Kept<B>>,
+        error: ApiError,
+        result: Result<Response<RB>, BoxError>,
+    ) -> Option<Result<Response<RB>, BoxError>>
+    where
+        S: Clone,
+    {
         let again = match &result {
             Ok(response) => response.extensions().get::<Again>().copied(),
+            Err(error) if find_cause::<Refused>(&**error).is_some() => {
+                let Err(refusal) = result else { return Some(result) };
+                return Some(self.give_up(refusal, StopReason::Refused));
+            }
             Err(error) => find_cause::<Again>(&**error).copied(),
         };
-        let result = match result {
-            Err(refusal) if find_cause::<Refused>(&*refusal).is_some() => {
-                return Next::Done(self.give_up(refusal, StopReason::Refused));
+        let setback = match &mut self.setback {
+            Some(setback) => {
+                setback.as_mut().project().past.error = error;
+                setback
             }
-            result => result,
+            None => self.setback.insert(Box::pin(Setback { past: Past::new(error), wait: Wait::idle() })),
         };
-        match &mut self.past {
-            Some(past) => past.error = error,
-            None => self.past = Some(Box::new(Past::new(error))),
-        }
-        let now = Instant::now();
+        let setback = setback.as_mut().project();
+        let (past, settings) = (setback.past, &*self.shared.settings);
+        let (now, deadline) = (Instant::now(), self.arrival.deadline(settings));
+        let body = kept.and_then(Kept::body);
         let next = match again {
-            Some(again) => self.defer(again, now),
-            None => self.retry(&result, now),
+            Some(again) => past.defer(settings, again, now, deadline),
+            None => past.retry(settings, &self.arrival, body.as_ref().and(kept), &result, now, deadline),
         };
-        if let (Some(past), true) = (&mut self.past, again.is_none() || next.is_err()) {
-            past.report.push_kind(past.error.kind());
+        let next = next.and_then(|until| Ok((until, body.ok_or(StopReason::BodySpent)?)));
+        if again.is_none() || next.is_err() {
+            past.report.kinds.push(past.error.kind());
         }
         match next {
-            Ok((request, until)) => Next::Send { request, until, rest: self.put_aside(result) },
-            Err(reason) => Next::Done(self.finish(result, reason)),
+            Ok((until, body)) => {
+                past.made = (past.report.attempts, past.report.resends);
+                match again {
+                    Some(_) => past.report.resends += 1,
+                    None => past.report.attempts += 1,
+                }
+                let plan = Plan { now, until, deadline, rest: past.put_aside(result) };
+                setback.wait.begin(self.shared.fresh_service(), body, plan);
+                None
+            }
+            Err(reason) => Some(self.finish(result, reason)),
         }
     }
 
-    /// A layer further in asks for the request once more, and sees to the waiting.
-    fn defer(&mut self, again: Again, now: Instant) -> Result<(Request<B>, Instant), StopReason> {
-        let settings = &self.shared.settings;
-        if self.past.as_ref().is_some_and(|past| past.report.resends >= settings.max_resends) {
-            return Err(StopReason::ResendsUsed);
-        }
-        settings.fits(again.not_before.saturating_duration_since(now), now, self.deadline())?;
-        let mut request = self.kept.as_ref().and_then(Kept::again).ok_or(StopReason::BodySpent)?;
-        if let Some(past) = &mut self.past {
-            past.made = (past.report.attempts, past.report.resends);
-            past.report.resends += 1;
-        }
-        self.mark(&mut request);
-        Ok((request, now))
-    }
-
-    /// Another attempt, if the policy wants one and it fits the limits.
-    fn retry(
-        &mut self,
-        result: &Result<Response<RB>, BoxError>,
-        now: Instant,
-    ) -> Result<(Request<B>, Instant), StopReason> {
-        let deadline = self.deadline();
-        let Some(past) = &mut self.past else { return Err(StopReason::NotRetryable) };
-        let mut request = self.kept.as_ref().and_then(Kept::again);
-        let settings = &self.shared.settings;
-        let decision = settings.decide(&Failed {
-            number: past.report.attempts,
-            start: self.arrival.start,
-            deadline,
-            last_wait: past.last_wait,
-            error: &past.error,
-            request: request.as_ref().map(|request| (request.method(), request.headers(), request.extensions())),
-            outcome: outcome(result),
-            now,
-        });
-        let (wait, withdrawn) = decision?;
-        past.withdrawn = Some(withdrawn);
-        past.last_wait = wait;
-        past.made = (past.report.attempts, past.report.resends);
-        past.report.attempts += 1;
-        past.report.waited = past.report.waited.saturating_add(wait);
-        let mut request = request.take().ok_or(StopReason::BodySpent)?;
-        self.mark(&mut request);
-        Ok((request, now.checked_add(wait).ok_or(StopReason::WaitTooLong)?))
-    }
-
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.arrival.deadline(&self.shared.settings)
-    }
-
-    /// Keeps a failed response that is whole in memory; of another, hands out the body, to be read and dropped.
-    fn put_aside(&mut self, result: Result<Response<RB>, BoxError>) -> Option<RB> {
-        let past = self.past.as_mut()?;
-        past.response = None;
-        let response = result.ok()?;
-        if past.error.body_in_memory() {
-            past.response = Some(response);
-            return None;
-        }
-        Some(response.into_body())
+    /// Ready with what the next attempt needs.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<(S, B), Missed>>
+    where
+        S: Service<Request<B>>,
+        S::Error: Into<BoxError>,
+    {
+        let deadline = self.arrival.deadline(&self.shared.settings);
+        let Some(setback) = &mut self.setback else { return Poll::Pending };
+        setback.as_mut().project().wait.poll_next(cx, deadline)
     }
 
     /// An attempt went well.
+    #[inline]
     pub(super) fn succeed(&mut self, response: &mut Response<RB>) {
-        let past = self.past.take();
-        self.shared.settings.budget.succeeded(past.as_ref().and_then(|past| past.withdrawn));
-        if let Some(past) = past {
-            response.extensions_mut().insert(past.report);
-        }
+        let settings = &self.shared.settings;
+        let Some(setback) = &mut self.setback else { return settings.budget.succeeded(None) };
+        let past = setback.as_mut().project().past;
+        settings.budget.succeeded(past.withdrawn);
+        response.extensions_mut().insert(past.report.clone());
     }
 
     /// What the caller gets, with the report if there is anything to report.
     fn finish(
         &mut self,
-        result: Result<Response<RB>, BoxError>,
+        mut result: Result<Response<RB>, BoxError>,
         stopped: StopReason,
     ) -> Result<Response<RB>, BoxError> {
-        let Some(past) = self.past.take() else { return result };
-        let Past { mut report, error, .. } = *past;
-        report.stopped = Some(stopped);
-        match result {
-            Ok(mut response) => {
-                response.extensions_mut().insert(report);
-                Ok(response)
-            }
-            Err(source) => Err(RetryError::new(report, error, source).into()),
+        let Some(setback) = &mut self.setback else { return result };
+        let past = setback.as_mut().project().past;
+        past.report.stopped = Some(stopped);
+        let report = past.report.clone();
+        if let Ok(response) = &mut result {
+            response.extensions_mut().insert(report);
+            return result;
         }
+        result.map_err(|source| RetryError::new(report, past.error.clone(), source).into())
     }
 
     /// Another attempt was to follow and was not sent, because the service was not ready or a gate said no: the last
     /// response, if it is still at hand, tells the caller more.
     pub(super) fn give_up(&mut self, error: BoxError, reason: StopReason) -> Result<Response<RB>, BoxError> {
-        let Some(past) = &mut self.past else { return Err(error) };
+        let Some(setback) = &mut self.setback else { return Err(error) };
+        let past = setback.as_mut().project().past;
         (past.report.attempts, past.report.resends) = past.made;
         let response = past.response.take();
         self.finish(response.ok_or(error), reason)
-    }
-}
-
-impl<S: Clone, B, RB> Trip<S, B, RB> {
-    pub(super) fn fresh_service(&self) -> S {
-        self.shared.fresh_service()
     }
 }
 
@@ -256,46 +233,56 @@ impl<RB> Past<RB> {
         let report = RetryReport { attempts: 1, ..RetryReport::default() };
         Self { report, made: (1, 0), last_wait: Duration::ZERO, withdrawn: None, response: None, error }
     }
-}
 
-/// A request as it came: written in place, which a [`Request`] cannot be.
-pub(super) struct Kept<B> {
-    method: Method,
-    uri: Uri,
-    version: Version,
-    headers: HeaderMap,
-    extensions: Extensions,
-    body: B,
-}
-
-impl<B: Resend> Kept<B> {
-    /// `None` if its body can go only once.
-    pub(super) fn of(request: &Request<B>) -> Option<Self> {
-        Some(Self {
-            body: request.body().resend()?,
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            version: request.version(),
-            headers: request.headers().clone(),
-            extensions: request.extensions().clone(),
-        })
+    /// A layer further in asks for the request once more, and sees to the waiting: so it goes now.
+    fn defer(
+        &mut self,
+        settings: &Settings,
+        again: Again,
+        now: Instant,
+        deadline: Option<Instant>,
+    ) -> Result<Instant, StopReason> {
+        if self.report.resends >= settings.max_resends {
+            return Err(StopReason::ResendsUsed);
+        }
+        settings.fits(again.not_before.saturating_duration_since(now), now, deadline)?;
+        Ok(now)
     }
 
-    /// The same once more.
-    fn again(&self) -> Option<Request<B>> {
-        let Self { method, uri, version, headers, extensions, body } = self;
-        let (method, uri, headers) = (method.clone(), uri.clone(), headers.clone());
-        let (version, extensions, body) = (*version, extensions.clone(), body.resend()?);
-        Some(Self { method, uri, version, headers, extensions, body }.into_request())
+    /// Another attempt, if the policy wants one and it fits the limits: when.
+    fn retry<B>(
+        &mut self,
+        settings: &Settings,
+        arrival: &Arrival,
+        request: Option<&Kept<B>>,
+        result: &Result<Response<RB>, BoxError>,
+        now: Instant,
+        deadline: Option<Instant>,
+    ) -> Result<Instant, StopReason> {
+        let (wait, withdrawn) = settings.decide(&Failed {
+            number: self.report.attempts,
+            start: arrival.start,
+            deadline,
+            last_wait: self.last_wait,
+            error: &self.error,
+            request: request.map(Kept::traits),
+            outcome: outcome(result),
+            now,
+        })?;
+        self.withdrawn = Some(withdrawn);
+        self.last_wait = wait;
+        self.report.waited = self.report.waited.saturating_add(wait);
+        now.checked_add(wait).ok_or(StopReason::WaitTooLong)
     }
 
-    pub(super) fn into_request(self) -> Request<B> {
-        let mut request = Request::new(self.body);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.version_mut() = self.version;
-        *request.headers_mut() = self.headers;
-        *request.extensions_mut() = self.extensions;
-        request
+    /// Keeps a failed response that is whole in memory; of another, hands out the body, to be read and dropped.
+    fn put_aside(&mut self, result: Result<Response<RB>, BoxError>) -> Option<RB> {
+        self.response = None;
+        let response = result.ok()?;
+        if self.error.body_in_memory() {
+            self.response = Some(response);
+            return None;
+        }
+        Some(response.into_body())
     }
 }

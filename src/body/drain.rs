@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -23,17 +23,19 @@ pin_project! {
         #[pin]
         body: B,
         left: usize,
+        until: Instant,
+        // Only once there is something to wait for.
         #[pin]
-        limit: Sleep,
+        limit: Option<Sleep>,
     }
 }
 
 impl<B: Body> Drain<B> {
     /// Starts to read `body`, until `deadline` at the longest; `None` if it has ended already.
-    pub(crate) fn new(body: B, deadline: Option<Instant>) -> Option<Self> {
-        let limit = Instant::now() + MAX_TIME;
-        let limit = deadline.map_or(limit, |deadline| deadline.min(limit));
-        (!body.is_end_stream()).then(|| Self { body, left: MAX_BYTES, limit: sleep_until(limit) })
+    pub(crate) fn new(body: B, now: Instant, deadline: Option<Instant>) -> Option<Self> {
+        let until = now + MAX_TIME;
+        let until = deadline.map_or(until, |deadline| deadline.min(until));
+        (!body.is_end_stream()).then_some(Self { body, left: MAX_BYTES, until, limit: None })
     }
 }
 
@@ -42,15 +44,23 @@ impl<B: Body> Future for Drain<B> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
-        while this.limit.as_mut().poll(cx).is_pending() {
-            let Some(Ok(frame)) = ready!(this.body.as_mut().poll_frame(cx)) else { break };
-            // A frame without bytes counts too: an endless row of them is no end of the body.
-            let bytes = frame.data_ref().map_or(0, Buf::remaining);
-            match this.left.checked_sub(bytes.max(1)) {
-                Some(left) => *this.left = left,
-                None => break,
+        loop {
+            match this.body.as_mut().poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    // A frame without bytes counts too: an endless row of them is no end of the body.
+                    let bytes = frame.data_ref().map_or(0, Buf::remaining);
+                    match this.left.checked_sub(bytes.max(1)) {
+                        Some(left) => *this.left = left,
+                        None => return Poll::Ready(()),
+                    }
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => break,
             }
         }
-        Poll::Ready(())
+        if this.limit.is_none() {
+            this.limit.set(Some(sleep_until(*this.until)));
+        }
+        this.limit.as_pin_mut().map_or(Poll::Pending, |limit| limit.poll(cx))
     }
 }

@@ -76,6 +76,14 @@ const LONG: usize = 32;
 /// The least that a word can be and still have a key in it.
 const SHORT: usize = 9;
 
+/// Whether a URL has something in it that looks like a key.
+#[cfg(feature = "reqwest")]
+pub(crate) fn shows_key(url: &str) -> bool {
+    let mut masked = String::with_capacity(url.len());
+    mask_into(&mut masked, url, false);
+    masked != url
+}
+
 /// Appends the text with every key in it masked: what it begins with stays, so that one can tell which it was.
 ///
 /// `prose`: long runs of letters and digits go as well. Identifiers, which may be such, keep them.

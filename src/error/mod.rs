@@ -12,6 +12,8 @@ use http::{HeaderMap, Response, StatusCode};
 use tower::BoxError;
 
 pub use kind::{ErrorKind, RetryHint};
+#[cfg(feature = "reqwest")]
+pub(crate) use mask::shows_key;
 pub(crate) use text::Field;
 use text::Text;
 
@@ -300,6 +302,7 @@ pub(crate) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item
 /// assert_eq!(failure(&response).unwrap().kind(), ErrorKind::Unavailable);
 /// ```
 #[must_use]
+#[inline]
 pub fn failure<B>(result: &Result<Response<B>, BoxError>) -> Option<ApiError> {
     match result {
         Ok(response) => ApiError::of(response),

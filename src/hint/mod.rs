@@ -15,7 +15,7 @@ use http::HeaderMap;
 pub(crate) use date::{http_date, when};
 pub(crate) use duration::go_duration;
 pub(crate) use message::in_message;
-pub(crate) use reset::{exhausted_reset, ietf_rate_limit, is_limit};
+pub(crate) use reset::{Policy, exhausted_reset, ietf_rate_limit, is_limit, policies};
 
 /// The longest wait believed. No API has a window longer than a year; beyond it a number is an error of unit.
 pub(crate) const MAX: Duration = Duration::from_secs(366 * 24 * 3600);

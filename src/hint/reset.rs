@@ -76,64 +76,84 @@ fn remaining(headers: &HeaderMap, before: &str, after: &str) -> Option<f64> {
 /// The IETF draft's `RateLimit: "default";r=0;t=30`, and the dictionary of its 7th version: the longest `t` of those
 /// with nothing left. One without `t` lasts at most its window, `w` in `RateLimit-Policy`.
 pub(crate) fn ietf_rate_limit(headers: &HeaderMap) -> Option<Duration> {
-    let text = header(headers, "ratelimit")?;
     let mut longest = None;
-    let mut used_up = |limit: &Limit<'_>| {
+    policies(headers, "ratelimit", &mut |limit| {
         if limit.remaining == Some(0) {
             let wait = limit.reset.or_else(|| window(headers, limit.name.as_deref()?));
             longest = longest.max(wait);
         }
-    };
-    if Parser::new(text).parse_list_with_visitor(Limits(&mut used_up)).is_err() {
-        let mut old = Limit::default();
-        Parser::new(text).parse_dictionary_with_visitor(&mut old).ok()?;
-        used_up(&old);
-    }
+    });
     longest.and_then(|seconds| plausible(Duration::from_secs(seconds)))
+}
+
+/// Shows every limit of a header that lists them as the IETF draft does; nothing where it is not there or no such list.
+pub(crate) fn policies(headers: &HeaderMap, name: &str, each: &mut impl FnMut(&Policy<'_>)) {
+    let Some(text) = header(headers, name) else { return };
+    if let Some(listed) = list(text) {
+        return listed.iter().for_each(each);
+    }
+    let mut old = Policy::default();
+    if Parser::new(text).parse_dictionary_with_visitor(&mut old).is_ok() {
+        each(&old);
+    }
+}
+
+fn list<'a>(text: &'a str) -> Option<Vec<Policy<'a>>> {
+    let mut listed = Vec::new();
+    let mut add = |policy: &Policy<'a>| listed.push(policy.clone());
+    Parser::new(text).parse_list_with_visitor(List(&mut add)).ok()?;
+    Some(listed)
 }
 
 fn window(headers: &HeaderMap, name: &str) -> Option<u64> {
     let mut found = None;
-    let mut same = |policy: &Limit<'_>| {
+    policies(headers, "ratelimit-policy", &mut |policy| {
         if policy.name.as_deref() == Some(name) {
             found = policy.window;
         }
-    };
-    Parser::new(header(headers, "ratelimit-policy")?).parse_list_with_visitor(Limits(&mut same)).ok()?;
+    });
     found
 }
 
 /// One limit: the parameters of a list's item, or the members of the old dictionary.
-#[derive(Default)]
-struct Limit<'de> {
-    name: Option<std::borrow::Cow<'de, str>>,
-    remaining: Option<u64>,
-    reset: Option<u64>,
-    window: Option<u64>,
+#[derive(Clone, Default)]
+pub(crate) struct Policy<'de> {
+    pub(crate) name: Option<std::borrow::Cow<'de, str>>,
+    pub(crate) remaining: Option<u64>,
+    pub(crate) reset: Option<u64>,
+    pub(crate) window: Option<u64>,
+    pub(crate) quota: Option<u64>,
+    /// What is counted; requests where it is not said.
+    pub(crate) unit: Option<std::borrow::Cow<'de, str>>,
 }
 
-impl Limit<'_> {
-    fn set(&mut self, key: &str, value: &BareItemFromInput<'_>) {
+impl<'de> Policy<'de> {
+    fn set(&mut self, key: &str, value: BareItemFromInput<'de>) {
+        if key == "qu" {
+            self.unit = name(value);
+            return;
+        }
         let BareItemFromInput::Integer(value) = value else { return };
-        let Ok(value) = u64::try_from(i64::from(*value)) else { return };
+        let Ok(value) = u64::try_from(i64::from(value)) else { return };
         match key {
             "r" | "remaining" => self.remaining = Some(value),
             "t" | "reset" => self.reset = Some(value),
             "w" => self.window = Some(value),
+            "q" | "limit" => self.quota = Some(value),
             _ => {}
         }
     }
 }
 
-struct Limits<F>(F);
-struct OneLimit<'a, 'de, F>(&'a mut F, Limit<'de>);
+struct List<F>(F);
+struct OnePolicy<'a, 'de, F>(&'a mut F, Policy<'de>);
 
-impl<'de, F: FnMut(&Limit<'de>)> ListVisitor<'de> for Limits<F> {
+impl<'de, F: FnMut(&Policy<'de>)> ListVisitor<'de> for List<F> {
     type Out = ();
     type Error = Infallible;
 
     fn entry(&mut self) -> Result<impl EntryVisitor<'de>, Infallible> {
-        Ok(OneLimit(&mut self.0, Limit::default()))
+        Ok(OnePolicy(&mut self.0, Policy::default()))
     }
 
     fn finish(self) -> Result<(), Infallible> {
@@ -141,7 +161,7 @@ impl<'de, F: FnMut(&Limit<'de>)> ListVisitor<'de> for Limits<F> {
     }
 }
 
-impl<'de, F: FnMut(&Limit<'de>)> EntryVisitor<'de> for OneLimit<'_, 'de, F> {
+impl<'de, F: FnMut(&Policy<'de>)> EntryVisitor<'de> for OnePolicy<'_, 'de, F> {
     type Error = Infallible;
 
     fn item(self) -> Result<impl ItemVisitor<'de>, Infallible> {
@@ -153,17 +173,22 @@ impl<'de, F: FnMut(&Limit<'de>)> EntryVisitor<'de> for OneLimit<'_, 'de, F> {
     }
 }
 
-impl<'de, F: FnMut(&Limit<'de>)> ItemVisitor<'de> for OneLimit<'_, 'de, F> {
+impl<'de, F: FnMut(&Policy<'de>)> ItemVisitor<'de> for OnePolicy<'_, 'de, F> {
     type Out = ();
     type Error = Infallible;
 
     fn bare_item(mut self, item: BareItemFromInput<'de>) -> Result<impl ParameterVisitor<'de, Out = ()>, Infallible> {
-        match item {
-            BareItemFromInput::String(name) => self.1.name = Some(text(name)),
-            BareItemFromInput::Token(name) => self.1.name = Some(name.as_str().into()),
-            _ => {}
-        }
+        self.1.name = name(item);
         Ok(self)
+    }
+}
+
+/// A text, quoted or not.
+fn name(item: BareItemFromInput<'_>) -> Option<std::borrow::Cow<'_, str>> {
+    match item {
+        BareItemFromInput::String(name) => Some(text(name)),
+        BareItemFromInput::Token(name) => Some(name.as_str().into()),
+        _ => None,
     }
 }
 
@@ -174,12 +199,12 @@ fn text(name: std::borrow::Cow<'_, sfv::StringRef>) -> std::borrow::Cow<'_, str>
     }
 }
 
-impl<'de, F: FnMut(&Limit<'de>)> ParameterVisitor<'de> for OneLimit<'_, 'de, F> {
+impl<'de, F: FnMut(&Policy<'de>)> ParameterVisitor<'de> for OnePolicy<'_, 'de, F> {
     type Out = ();
     type Error = Infallible;
 
     fn parameter(&mut self, key: &'de KeyRef, value: BareItemFromInput<'de>) -> Result<(), Infallible> {
-        self.1.set(key.as_str(), &value);
+        self.1.set(key.as_str(), value);
         Ok(())
     }
 
@@ -189,7 +214,7 @@ impl<'de, F: FnMut(&Limit<'de>)> ParameterVisitor<'de> for OneLimit<'_, 'de, F> 
     }
 }
 
-impl<'de> DictionaryVisitor<'de> for &mut Limit<'de> {
+impl<'de> DictionaryVisitor<'de> for &mut Policy<'de> {
     type Out = ();
     type Error = Infallible;
 
@@ -202,7 +227,7 @@ impl<'de> DictionaryVisitor<'de> for &mut Limit<'de> {
     }
 }
 
-struct Member<'a, 'de>(&'a mut Limit<'de>, &'de KeyRef);
+struct Member<'a, 'de>(&'a mut Policy<'de>, &'de KeyRef);
 
 impl<'de> EntryVisitor<'de> for Member<'_, 'de> {
     type Error = Infallible;
@@ -221,7 +246,7 @@ impl<'de> ItemVisitor<'de> for Member<'_, 'de> {
     type Error = Infallible;
 
     fn bare_item(self, item: BareItemFromInput<'de>) -> Result<impl ParameterVisitor<'de, Out = ()>, Infallible> {
-        self.0.set(self.1.as_str(), &item);
+        self.0.set(self.1.as_str(), item);
         Ok(Ignored)
     }
 }

@@ -30,9 +30,9 @@ use super::{
 ///
 /// It is a [`Service`] by itself, for tests in paused time, and a server on a loopback port with [`serve`](Self::serve).
 /// Clones share everything. It answers `POST /v1/chat/completions` and `/v1/responses` (plain, and as a stream of
-/// events with `stream: true`), `POST /v1/embeddings` and `GET /v1/models`; what it cannot answer, it refuses with
+/// events with `stream: true`), `POST /v1/embeddings`, `POST /v1/files` and `GET /v1/models`; what it cannot answer, it refuses with
 /// OpenAI's statuses and bodies, and requests and tokens are counted in exact buckets, told of in OpenAI's headers. What
-/// is refused with a 4xx other than 429, and the list of models, costs no quota.
+/// is refused with a 4xx other than 429, the list of models, and an upload cost no quota.
 ///
 /// By default it has no limits, no latency and no faults; see [`MockApiBuilder`] for all there is. Chance comes from one
 /// seed: the n-th call begun meets the same fate in every run.

@@ -146,7 +146,7 @@ impl Core {
         let fate = arrival.fate;
         let at = self.start.map_or(Duration::ZERO, |start| now.saturating_duration_since(start));
         let (ask, verdict) = match self.read(arrival) {
-            Ok(Ask::Models) => (Some(Ask::Models), Verdict::passed(Outcome::Unmetered)),
+            Ok(ask) if ask.is_free() => (Some(ask), Verdict::passed(Outcome::Unmetered)),
             Ok(ask) => {
                 let verdict = self.admit(now, &ask, arrival);
                 (Some(ask), verdict)

@@ -81,6 +81,7 @@ mod body;
 mod bucket;
 mod core;
 mod faults;
+mod files;
 mod headers;
 mod intake;
 mod record;

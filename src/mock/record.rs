@@ -52,7 +52,7 @@ pub enum Outcome {
     QuotaExhausted,
     /// Not understood, not found, or without a sound key.
     Refused,
-    /// Answered without being counted: the list of models.
+    /// Answered without being counted: the list of models, an upload.
     Unmetered,
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{
     body::{MockBody, Piece},
     faults::{Chance, Fate},
+    files::Upload,
     routes::{Ask, Generate, Input},
     settings::Settings,
 };
@@ -43,6 +44,7 @@ impl Reply {
 pub(crate) fn answer(settings: &Settings, ask: &Ask, fate: &Fate, created: u64) -> Reply {
     match ask {
         Ask::Models => Reply::whole(&models(settings, created), fate.service),
+        Ask::Upload(upload) => Reply::whole(&file(upload, fate, created), fate.service),
         Ask::Chat(ask) if ask.stream => chat_stream(ask, fate, created),
         Ask::Chat(ask) => Reply::whole(&chat(ask, fate, created), fate.service),
         Ask::Responses(ask) if ask.stream => response_stream(ask, fate, created),
@@ -207,6 +209,18 @@ fn models(settings: &Settings, created: u64) -> Value {
     let data: Vec<Value> =
         known.iter().map(|id| json!({ "id": id, "object": "model", "created": created, "owned_by": "mock" })).collect();
     json!({ "object": "list", "data": data })
+}
+
+fn file(upload: &Upload, fate: &Fate, created: u64) -> Value {
+    json!({
+        "id": format!("file-{:032x}", fate.id),
+        "object": "file",
+        "bytes": upload.bytes,
+        "created_at": created,
+        "filename": upload.filename,
+        "purpose": upload.purpose,
+        "status": "processed",
+    })
 }
 
 fn embeddings(model: &str, inputs: &[Input], dimensions: usize, as_base64: bool) -> Value {

@@ -3,12 +3,17 @@
 use http::{HeaderMap, Method, header::AUTHORIZATION};
 use serde_json::Value;
 
-use super::{refusal::Refusal, settings::Settings};
+use super::{
+    files::{self, Upload},
+    refusal::Refusal,
+    settings::Settings,
+};
 
 /// A request that was understood.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Ask {
     Models,
+    Upload(Upload),
     Chat(Generate),
     Responses(Generate),
     Embeddings { model: String, inputs: Vec<Input>, dimensions: usize, base64: bool },
@@ -37,7 +42,7 @@ pub(crate) struct Input {
 impl Ask {
     pub(crate) fn model(&self) -> &str {
         match self {
-            Self::Models => "",
+            Self::Models | Self::Upload(_) => "",
             Self::Chat(ask) | Self::Responses(ask) => &ask.model,
             Self::Embeddings { model, .. } => model,
         }
@@ -46,17 +51,22 @@ impl Ask {
     /// Tokens that the prompt has.
     pub(crate) fn prompt_tokens(&self) -> u64 {
         match self {
-            Self::Models => 0,
+            Self::Models | Self::Upload(_) => 0,
             Self::Chat(ask) | Self::Responses(ask) => ask.prompt_tokens,
             Self::Embeddings { inputs, .. } => inputs.iter().map(|input| input.tokens).sum(),
         }
+    }
+
+    /// Whether it costs no quota.
+    pub(crate) fn is_free(&self) -> bool {
+        matches!(self, Self::Models | Self::Upload(_))
     }
 
     /// Tokens counted when the call is admitted.
     pub(crate) fn cost(&self) -> u64 {
         let completion = match self {
             Self::Chat(ask) | Self::Responses(ask) => ask.max_tokens.saturating_mul(ask.choices),
-            Self::Models | Self::Embeddings { .. } => 0,
+            Self::Models | Self::Upload(_) | Self::Embeddings { .. } => 0,
         };
         self.prompt_tokens().saturating_add(completion)
     }
@@ -91,7 +101,7 @@ pub(crate) fn key(headers: &HeaderMap) -> Option<&str> {
 /// Whether there is anything at this place.
 pub(crate) fn check_place(method: &Method, path: &str) -> Result<(), Refusal> {
     let allowed = match path {
-        "/v1/chat/completions" | "/v1/embeddings" | "/v1/responses" => Method::POST,
+        "/v1/chat/completions" | "/v1/embeddings" | "/v1/files" | "/v1/responses" => Method::POST,
         "/v1/models" => Method::GET,
         _ => return Err(Refusal::no_such_place(method, path)),
     };
@@ -102,6 +112,9 @@ pub(crate) fn check_place(method: &Method, path: &str) -> Result<(), Refusal> {
 pub(crate) fn read(settings: &Settings, path: &str, body: &[u8]) -> Result<Ask, Refusal> {
     if path == "/v1/models" {
         return Ok(Ask::Models);
+    }
+    if path == "/v1/files" {
+        return files::read(body).map(Ask::Upload);
     }
     let body: Value = serde_json::from_slice(body).map_err(|_| Refusal::bad_json())?;
     let ask = read_body(path, &body, settings.default_completion)?;

@@ -32,7 +32,7 @@ impl Present {
     pub(crate) const AWS: u8 = 8;
     pub(crate) const REQUEST_ID: u8 = 16;
 
-    fn of(headers: &HeaderMap) -> Self {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
         Self(headers.keys().fold(0, |seen, name| {
             seen | match name.as_str() {
                 "retry-after" | "retry-after-ms" | "x-ms-retry-after-ms" => Self::RETRY_AFTER,
@@ -53,6 +53,11 @@ impl Present {
 
     pub(crate) const fn has(self, which: u8) -> bool {
         self.0 & which != 0
+    }
+
+    /// None of those there are.
+    pub(crate) const fn is_empty(self) -> bool {
+        self.0 == 0
     }
 }
 

@@ -1,17 +1,17 @@
-//! One limit as a bucket that refills: its level is what may be sent now, as far as this process knows.
+//! One limit: its level is what may be sent now, as far as this process knows. A bucket refills evenly; a window is
+//! whole again at once.
 
 use std::time::Duration;
 
-use super::moment::Moment;
-use crate::limits::Limit;
+use super::{
+    moment::Moment,
+    shape::{Shape, Window, period},
+};
+use crate::limits::{Kind, Limit};
 
 /// How much of the distance a level rises when the server reports more than is reckoned.
 /// Lower is taken at once: a raise may be a stale snapshot, and then costs 429s (quota tables: 6 % without this).
 const RAISE: f64 = 0.05;
-/// The periods that APIs count by, in seconds.
-const USUAL_PERIODS: [f64; 4] = [1.0, 60.0, 3600.0, 86400.0];
-/// Below this use, rounding in `reset` hides the refill rate.
-const TELLING_USE: f64 = 0.02;
 /// Weight of a new observation of what others take.
 const OTHERS_WEIGHT: f64 = 0.3;
 /// Less than this share of the refill is taken for noise.
@@ -20,6 +20,8 @@ const OTHERS_NOISE: f64 = 0.03;
 const HOLD_BACK: f64 = 1.5;
 /// Most APIs count by the minute; held until an answer says otherwise.
 const ASSUMED_PERIOD: f64 = 60.0;
+/// A period that no answer has confirmed for so long is not believed any more.
+const UNCONFIRMED: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(super) struct Bucket {
@@ -29,38 +31,97 @@ pub(super) struct Bucket {
     reserved: f64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Known {
     limit: f64,
     /// Seconds in which an empty bucket fills.
     period: f64,
+    /// What comes back in a second to this process; 0 in a window.
+    refill: f64,
+    /// What is left alone, because others may have taken it since the server last said.
+    held: f64,
     level: f64,
     /// When `level` was right.
     at: Moment,
     /// When the server last named the limit.
     told: Moment,
+    /// When an answer last agreed with `period`.
+    confirmed: Moment,
     others: Others,
+    window: Option<Window>,
+    shape: Shape,
 }
 
 impl Known {
+    fn new(limit: f64, period: f64, now: Moment) -> Self {
+        let mut known = Self {
+            limit,
+            period,
+            refill: 0.0,
+            held: 0.0,
+            level: f64::INFINITY,
+            at: now,
+            told: now,
+            confirmed: now,
+            others: Others::default(),
+            window: None,
+            shape: Shape::default(),
+        };
+        known.reckon();
+        known
+    }
+
     /// What comes back in a second, to all who share the quota.
     fn whole_refill(&self) -> f64 {
         self.limit / self.period
     }
 
-    /// What comes back in a second to this process.
-    fn refill(&self) -> f64 {
-        self.whole_refill() - self.others.share(self.whole_refill())
+    /// Brings up to date what follows from limit, period and others.
+    fn reckon(&mut self) {
+        let (whole, is_window) = (self.whole_refill(), self.window.is_some());
+        let share = if is_window { 0.0 } else { self.others.share(whole) };
+        self.refill = if is_window { 0.0 } else { whole - share };
+        self.held = if share > 0.0 { (share * HOLD_BACK).max(1.0) } else { 0.0 };
     }
 
-    /// What is left alone, because others may have taken it since the server last said.
-    fn held_back(&self) -> f64 {
-        let share = self.others.share(self.whole_refill());
-        if share > 0.0 { (share * HOLD_BACK).max(1.0) } else { 0.0 }
+    /// What is missing of `amount`; 0 or less if it is free.
+    #[inline]
+    fn missing(&self, amount: f64, now: Moment) -> f64 {
+        (amount + self.held).min(self.limit.max(amount)) - self.level_at(now)
     }
 
+    #[inline]
     fn level_at(&self, now: Moment) -> f64 {
-        (self.level + self.refill() * now.seconds_since(self.at)).min(self.limit)
+        match &self.window {
+            None => (self.level + self.refill * now.seconds_since(self.at)).min(self.limit),
+            Some(window) if now < window.resets => self.level,
+            Some(_) => self.limit,
+        }
+    }
+
+    /// Brings the level up to now. What is held back until later than now stays so.
+    #[inline]
+    fn advance(&mut self, now: Moment) {
+        self.level = self.level_at(now);
+        self.at = self.at.max(now);
+        if let Some(window) = &mut self.window {
+            window.roll(now);
+        }
+    }
+
+    fn wait_for(&self, amount: f64, now: Moment) -> Duration {
+        let missing = self.missing(amount, now);
+        if missing <= 0.0 {
+            return Duration::ZERO;
+        }
+        if let Some(window) = &self.window {
+            return window.wait_for(missing, self.limit, now);
+        }
+        // Timers tick in milliseconds; the nanosecond keeps a due wait from being found a hair short.
+        Duration::try_from_secs_f64(missing / self.refill)
+            .unwrap_or(Duration::MAX)
+            .saturating_add(self.at.since(now))
+            .saturating_add(Duration::from_nanos(1))
     }
 }
 
@@ -80,14 +141,15 @@ struct Sample {
 }
 
 impl Others {
-    fn observe(&mut self, sample: Sample, limit: f64, refill: f64) {
+    /// Whether the rate is another than before.
+    fn observe(&mut self, sample: Sample, limit: f64, refill: f64) -> bool {
         let Some(last) = self.last else {
             self.last = Some(sample);
-            return;
+            return false;
         };
         let elapsed = sample.seen.seconds_since(last.seen);
-        if elapsed < (8.0 / refill).max(1.0) {
-            return;
+        if elapsed < 1.0 || elapsed * refill < 8.0 {
+            return false;
         }
         self.last = Some(sample);
         // A full bucket loses its refill: nothing can be read from it.
@@ -95,6 +157,7 @@ impl Others {
             let taken = refill * elapsed - (sample.mark - last.mark) - (sample.remaining - last.remaining);
             self.rate += OTHERS_WEIGHT * (taken / elapsed - self.rate);
         }
+        true
     }
 
     fn share(&self, refill: f64) -> f64 {
@@ -110,7 +173,7 @@ pub struct Level {
     pub limit: f64,
     /// What may be sent now; below zero while the refill pays off what left too early.
     pub remaining: f64,
-    /// What comes back in a second.
+    /// What comes back in a second; 0 where all comes back at once.
     pub refill_per_second: f64,
 }
 
@@ -119,41 +182,55 @@ impl Bucket {
         Self { known: None, reserved: 0.0 }
     }
 
+    /// A limit that is named only after so much was reserved.
+    pub(super) const fn after(reserved: f64) -> Self {
+        Self { known: None, reserved }
+    }
+
+    /// All that was ever reserved, less what was given back.
+    pub(super) const fn reserved(&self) -> f64 {
+        self.reserved
+    }
+
+    #[inline]
     pub(super) fn limit(&self) -> Option<f64> {
-        self.known.map(|known| known.limit)
+        self.known.as_ref().map(|known| known.limit)
     }
 
     pub(super) fn level(&self, now: Moment) -> Option<Level> {
-        self.known.map(|known| Level {
+        self.known.as_ref().map(|known| Level {
             limit: known.limit,
             remaining: known.level_at(now),
-            refill_per_second: known.refill(),
+            refill_per_second: known.refill,
         })
     }
 
+    pub(super) fn is_window(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.window.is_some())
+    }
+
+    /// What comes back in a second, on the whole.
     pub(super) fn refill(&self) -> Option<f64> {
-        self.known.map(|known| known.refill())
+        self.known.as_ref().map(|known| if known.window.is_some() { known.whole_refill() } else { known.refill })
+    }
+
+    /// Whether `amount` is free now.
+    #[inline]
+    pub(super) fn holds(&self, amount: f64, now: Moment) -> bool {
+        self.known.as_ref().is_none_or(|known| known.missing(amount, now) <= 0.0)
     }
 
     /// How long until `amount` is free; zero where no limit is known.
     pub(super) fn wait_for(&self, amount: f64, now: Moment) -> Duration {
-        let Some(known) = self.known else { return Duration::ZERO };
-        let needed = (amount + known.held_back()).min(known.limit.max(amount));
-        let missing = needed - known.level_at(now);
-        if missing <= 0.0 {
-            return Duration::ZERO;
-        }
-        // Timers tick in milliseconds; the nanosecond keeps a due wait from being found a hair short.
-        Duration::try_from_secs_f64(missing / known.refill())
-            .unwrap_or(Duration::MAX)
-            .saturating_add(Duration::from_nanos(1))
+        self.known.as_ref().map_or(Duration::ZERO, |known| known.wait_for(amount, now))
     }
 
+    #[inline]
     pub(super) fn reserve(&mut self, amount: f64, now: Moment) {
         self.reserved += amount;
         if let Some(known) = &mut self.known {
-            known.level = known.level_at(now) - amount;
-            known.at = known.at.max(now);
+            known.advance(now);
+            known.level -= amount;
         }
     }
 
@@ -167,73 +244,109 @@ impl Bucket {
 
     /// Nothing may be left before `until`, and one `amount` then: what follows leaves at the refill rate.
     pub(super) fn hold(&mut self, amount: f64, until: Moment) {
-        if let Some(known) = &mut self.known {
+        let Some(known) = &mut self.known else { return };
+        if let Some(window) = &mut known.window {
+            known.level = known.level.min(0.0);
+            window.resets = window.resets.max(until);
+        } else {
             known.level = known.level.min(amount);
             known.at = known.at.max(until);
         }
     }
 
     /// Takes in what an answer says. `seen` is when the server probably counted its request, `mark` what had been sent in
-    /// all by then: what is reserved beyond that, the server has not counted yet.
-    pub(super) fn reconcile(&mut self, told: &Limit, seen: Moment, mark: f64, now: Moment) {
+    /// all by then: what is reserved beyond that, the server has not counted yet. `anew`: what was reckoned counts nothing.
+    pub(super) fn reconcile(&mut self, told: &Limit, seen: Moment, mark: f64, now: Moment, anew: bool) {
         if let Some(limit) = told.limit {
             self.set_limit(limit, now);
         }
         let Some(known) = &mut self.known else { return };
         let Some(remaining) = told.remaining.filter(|remaining| *remaining <= known.limit) else { return };
-        let was_told_nothing_yet = known.level == f64::INFINITY;
-        if let Some(period) = told.reset.and_then(|reset| period(known.limit, remaining, reset)) {
-            known.level = known.level_at(now);
-            // What is held back until later than now stays so.
-            known.at = known.at.max(now);
-            known.period = period;
+        let is_first = known.level == f64::INFINITY;
+        if is_first && told.kind == Kind::Window {
+            known.window = Some(Window::new(told.period, now));
+            known.reckon();
         }
-        known.others.observe(Sample { seen, remaining, mark }, known.limit, known.whole_refill());
-        let estimate = (remaining + known.refill() * now.seconds_since(seen) - (self.reserved - mark)).min(known.limit);
-        let level = known.level_at(now);
+        known.advance(now);
+        let unseen = self.reserved - mark;
+        let mut anew = anew || is_first;
+        if let Some(reset) = told.reset {
+            known.look_at_shape(reset, remaining, seen, now);
+        }
+        if let Some(window) = &mut known.window {
+            match window.hear(told.reset, told.period, seen, now) {
+                None => return,
+                Some(is_other) => anew |= is_other,
+            }
+        } else if known.others.observe(Sample { seen, remaining, mark }, known.limit, known.limit / known.period) {
+            known.reckon();
+        }
+        let since = if known.window.is_some() { 0.0 } else { known.refill * now.seconds_since(seen) };
+        let estimate = (remaining + since - unseen).min(known.limit);
         known.level =
-            if was_told_nothing_yet || estimate < level { estimate } else { level + RAISE * (estimate - level) };
-        known.at = known.at.max(now);
+            if anew || estimate < known.level { estimate } else { known.level + RAISE * (estimate - known.level) };
     }
 
     /// The limit, if the server named it within the last `age`: an older word is worth another look.
     pub(super) fn limit_told_within(&self, age: Duration, now: Moment) -> Option<f64> {
-        self.known.filter(|known| now.since(known.told) < age).map(|known| known.limit)
+        self.known.as_ref().filter(|known| now.since(known.told) < age).map(|known| known.limit)
     }
 
     fn set_limit(&mut self, limit: f64, now: Moment) {
-        if let Some(known) = &mut self.known {
-            known.told = known.told.max(now);
-        }
-        match &mut self.known {
-            None => {
-                let level = f64::INFINITY;
-                self.known =
-                    Some(Known { limit, period: ASSUMED_PERIOD, level, at: now, told: now, others: Others::default() });
-            }
-            Some(known) if known.limit != limit => {
-                known.level = known.level_at(now).min(limit);
-                known.at = known.at.max(now);
-                known.limit = limit;
-                // What was there under the other limit tells nothing of what others take under this one.
-                known.others = Others::default();
-            }
-            Some(_) => {}
+        let Some(known) = &mut self.known else {
+            self.known = Some(Known::new(limit, ASSUMED_PERIOD, now));
+            return;
+        };
+        known.told = known.told.max(now);
+        if known.limit != limit {
+            known.advance(now);
+            known.level = known.level.min(limit);
+            known.limit = limit;
+            // What was there under the other limit tells nothing of what others take under this one.
+            known.others = Others::default();
+            known.reckon();
         }
     }
 }
 
-/// The period of a bucket that lacks `limit - remaining` and is full again after `reset`, where that can be told.
-fn period(limit: f64, remaining: f64, reset: Duration) -> Option<f64> {
-    let used = limit - remaining;
-    let reset = reset.as_secs_f64();
-    if used <= 0.0 || reset <= 0.0 {
-        return None;
+impl Known {
+    /// What the time until the reset tells of the period, and of bucket or window.
+    #[inline]
+    fn look_at_shape(&mut self, reset: Duration, remaining: f64, seen: Moment, now: Moment) {
+        let used = self.limit - remaining;
+        // Mostly it says what is known.
+        let expected = used * self.period;
+        let said = reset.as_secs_f64() * self.limit;
+        if self.window.is_none() && (said - expected).abs() <= 0.001 * said {
+            self.confirmed = now;
+            return;
+        }
+        self.look_closely(used, reset, seen, now);
     }
-    let period = reset * limit / used;
-    // Whole seconds are rounded ones; the rest comes in milliseconds.
-    let step = if reset.fract() == 0.0 { 1.0 } else { 0.001 };
-    let doubt = step / reset + 0.02;
-    let usual = USUAL_PERIODS.into_iter().find(|usual| doubt < 0.5 && (period / usual - 1.0).abs() <= doubt);
-    usual.or_else(|| (used / limit >= TELLING_USE && doubt < 0.1).then_some(period))
+
+    #[cold]
+    fn look_closely(&mut self, used: f64, reset: Duration, seen: Moment, now: Moment) {
+        let is_window = self.window.is_some();
+        if self.shape.is_other(is_window, used, reset, seen, now) {
+            self.window = if is_window { None } else { Some(Window::new(None, now)) };
+            self.reckon();
+        }
+        if self.window.is_some() {
+            return;
+        }
+        match period(self.limit, used, reset) {
+            Some(period) if (period.seconds / self.period - 1.0).abs() <= period.doubt => self.confirmed = now,
+            Some(period) if period.is_telling => {
+                self.period = period.seconds;
+                self.confirmed = now;
+                self.reckon();
+            }
+            _ if now.since(self.confirmed) > UNCONFIRMED => {
+                self.period = ASSUMED_PERIOD;
+                self.confirmed = now;
+                self.reckon();
+            }
+            _ => {}
+        }
+    }
 }

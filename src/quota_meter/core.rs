@@ -11,12 +11,13 @@ use super::{
     cost::Cost,
     moment::{Clock, Moment},
     pace::Pace,
+    priority::Turns,
     queue::{Place, Queue},
     refusal::Refusal,
 };
 use crate::{
     ApiError,
-    limits::{Limit, Limits},
+    limits::{Dimension, Limit, Limits, MORE, Unit},
 };
 
 /// Calls in flight before anything is known of the limits.
@@ -116,6 +117,14 @@ enum WaiterState {
     Refused(Refusal),
 }
 
+/// A limit beside the usual two: in and out apart, a project's, a second policy.
+#[derive(Debug)]
+struct More {
+    name: Box<str>,
+    unit: Unit,
+    bucket: Bucket,
+}
+
 #[derive(Debug)]
 struct Flight {
     cost: Cost,
@@ -182,12 +191,15 @@ pub(super) struct Core {
     settings: Settings,
     requests: Bucket,
     tokens: Bucket,
+    /// Limits beyond the usual two.
+    more: Vec<More>,
     /// Once a 429 came that no announced limit explains.
     pace: Option<Pace>,
     gate: Gate,
     spent: Option<Spent>,
     window: u32,
     queue: Queue<WaiterId>,
+    turns: Turns,
     waiters: Slab<Waiter>,
     /// Waiters that hold an untaken grant.
     granted: Vec<WaiterId>,
@@ -200,6 +212,24 @@ pub(super) struct Core {
     rng: SmallRng,
 }
 
+impl More {
+    /// What must be free for this cost.
+    fn wanted(&self, cost: f64) -> f64 {
+        let wanted = if self.unit == Unit::Requests { cost } else { cost * TOKEN_MARGIN };
+        self.bucket.limit().map_or(wanted, |limit| wanted.min(limit))
+    }
+
+    fn holds(&self, cost: Cost, now: Moment) -> bool {
+        let cost = cost.in_unit(self.unit);
+        cost <= 0.0 || self.bucket.holds(self.wanted(cost), now)
+    }
+
+    fn wait_for(&self, cost: Cost, now: Moment) -> Duration {
+        let cost = cost.in_unit(self.unit);
+        if cost > 0.0 { self.bucket.wait_for(self.wanted(cost), now) } else { Duration::ZERO }
+    }
+}
+
 impl Core {
     pub(super) fn new(settings: Settings) -> Self {
         let rng = settings.seed.map_or_else(rand::make_rng, SmallRng::seed_from_u64);
@@ -208,11 +238,13 @@ impl Core {
             settings,
             requests: Bucket::new(),
             tokens: Bucket::new(),
+            more: Vec::new(),
             pace: None,
             gate: Gate { opens: None, epoch: 0, streak: 0, probing: false, probe_in_flight: false },
             spent: None,
             window: FIRST_WINDOW,
             queue: Queue::default(),
+            turns: Turns::default(),
             waiters: Slab::new(),
             granted: Vec::new(),
             flights: Slab::new(),
@@ -222,6 +254,20 @@ impl Core {
             counts: Counts::default(),
             rng,
         }
+    }
+
+    /// A call comes while nobody waits and there is room for it: it goes. `None` if that is not so.
+    ///
+    /// What most calls take, and apart from [`arrive`](Self::arrive) because it is.
+    #[inline]
+    pub(super) fn go(&mut self, now: Moment, cost: Cost) -> Option<FlightId> {
+        let may_fit = self.tokens.limit().is_none_or(|limit| cost.tokens <= limit);
+        if self.spent.is_some() || !self.queue.is_empty() || !may_fit || !self.fits(now, cost) {
+            return None;
+        }
+        self.counts.sent += 1;
+        self.sent += cost;
+        Some(self.launch(now, cost))
     }
 
     /// A call comes: it goes, waits, or is refused.
@@ -243,8 +289,8 @@ impl Core {
         }
         self.ties += 1;
         let place = Place { class, seq, tie: self.ties };
-        let is_first = self.queue.first().is_none_or(|(first, ..)| place < first);
-        if is_first && self.fits(now, cost) {
+        if self.is_next(place) && self.fits(now, cost) {
+            self.take_turn(class);
             return Arrival::Go(self.launch(now, cost));
         }
         // One that had its turn already is no newcomer: there are never more of those than the window let go.
@@ -410,13 +456,36 @@ impl Core {
         }
     }
 
+    /// Whose turn it is: the first in line, unless others have been passed over for too long.
+    fn next(&self) -> Option<(Place, Cost, WaiterId)> {
+        let first = self.queue.first()?;
+        Some(self.due(first.0.class).unwrap_or(first))
+    }
+
+    /// Who must not be passed over any more by calls of this class.
+    fn due(&self, class: u8) -> Option<(Place, Cost, WaiterId)> {
+        self.turns.due_below(class).find_map(|below| self.queue.first_of(below))
+    }
+
+    /// Whether a newcomer for this place passes nobody whose turn it is.
+    fn is_next(&self, place: Place) -> bool {
+        self.queue.first().is_none_or(|(first, ..)| place < first && self.due(place.class).is_none())
+    }
+
+    fn take_turn(&mut self, class: u8) {
+        if self.turns.owed(class) || self.queue.last_class().is_some_and(|last| last > class) {
+            self.turns.taken(class, |other| self.queue.first_of(other).is_some());
+        }
+    }
+
     /// Lets go all whose turn it is.
     fn pump(&mut self, now: Moment, wakes: &mut Wakes) {
         self.recall_untaken(now);
-        while let Some((place, cost, id)) = self.queue.first() {
+        while let Some((place, cost, id)) = self.next() {
             let state = match self.never_fits(now, cost) {
                 Some(refusal) => WaiterState::Refused(refusal),
                 None if self.fits(now, cost) => {
+                    self.take_turn(place.class);
                     self.granted.push(id);
                     WaiterState::Granted { flight: self.launch(now, cost), at: now }
                 }
@@ -450,7 +519,7 @@ impl Core {
 
     /// Whether a call of this cost may leave now.
     fn fits(&self, now: Moment, cost: Cost) -> bool {
-        self.gate.opens.is_none_or(|opens| opens <= now) && self.has_room(now) && self.level_wait(now, cost).is_zero()
+        self.gate.opens.is_none_or(|opens| opens <= now) && self.has_room(now) && self.holds(now, cost)
     }
 
     fn has_room(&self, now: Moment) -> bool {
@@ -459,17 +528,20 @@ impl Core {
         !probe_is_out && self.flights.len() < self.window as usize
     }
 
-    /// How long until the levels hold this cost, and the pace allows it.
-    fn level_wait(&self, now: Moment, cost: Cost) -> Duration {
-        let pace = self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.wait_for(now, cost.requests));
-        self.announced_wait(now, cost).max(pace)
+    /// Whether the levels hold this cost, and the pace allows it.
+    fn holds(&self, now: Moment, cost: Cost) -> bool {
+        self.requests.holds(cost.requests, now)
+            && (cost.tokens <= 0.0 || self.tokens.holds(self.with_margin(cost.tokens), now))
+            && self.pace.as_ref().is_none_or(|pace| pace.wait_for(now, cost.requests).is_zero())
+            && self.more.iter().all(|more| more.holds(cost, now))
     }
 
     /// How long until the levels hold this cost.
     fn announced_wait(&self, now: Moment, cost: Cost) -> Duration {
         let tokens =
             if cost.tokens > 0.0 { self.tokens.wait_for(self.with_margin(cost.tokens), now) } else { Duration::ZERO };
-        self.requests.wait_for(cost.requests, now).max(tokens)
+        let more = self.more.iter().map(|more| more.wait_for(cost, now)).max().unwrap_or_default();
+        self.requests.wait_for(cost.requests, now).max(tokens).max(more)
     }
 
     fn with_margin(&self, tokens: f64) -> f64 {
@@ -478,13 +550,18 @@ impl Core {
     }
 
     fn never_fits(&self, now: Moment, cost: Cost) -> Option<Refusal> {
-        let limit = self.tokens.limit_told_within(LOOK_AGAIN, now).filter(|limit| cost.tokens > *limit)?;
+        let more = self.more.iter().filter(|more| more.unit == Unit::Tokens).map(|more| &more.bucket);
+        let limits = more.chain([&self.tokens]).filter_map(|bucket| bucket.limit_told_within(LOOK_AGAIN, now));
+        let limit = limits.filter(|limit| cost.tokens > *limit).reduce(f64::min)?;
         Some(Refusal::TooLarge { tokens: cost.tokens as u64, limit: limit as u64 })
     }
 
     fn launch(&mut self, now: Moment, cost: Cost) -> FlightId {
         self.requests.reserve(cost.requests, now);
         self.tokens.reserve(cost.tokens, now);
+        for more in &mut self.more {
+            more.bucket.reserve(cost.in_unit(more.unit), now);
+        }
         if let Some(pace) = &mut self.pace {
             pace.reserve(now, cost.requests);
         }
@@ -494,7 +571,7 @@ impl Core {
             spent.probe_in_flight = true;
         }
         // There are never more of them than the window, which is a u32.
-        self.flights.insert(Flight { cost, epoch: self.gate.epoch, left: now, mark: Cost::ZERO, probe, looks })
+        self.flights.insert(Flight { cost, epoch: self.gate.epoch, left: now, mark: self.sent, probe, looks })
             as FlightId
     }
 
@@ -503,6 +580,9 @@ impl Core {
             self.end_probe(&flight);
             self.requests.refund(flight.cost.requests);
             self.tokens.refund(flight.cost.tokens);
+            for more in &mut self.more {
+                more.bucket.refund(flight.cost.in_unit(more.unit));
+            }
             if let Some(pace) = &mut self.pace {
                 pace.refund(flight.cost.requests);
             }
@@ -521,16 +601,22 @@ impl Core {
     // --- learning ---
 
     fn learn(&mut self, now: Moment, flight: &Flight, limits: &Limits) {
+        if limits.is_empty() {
+            return;
+        }
         let took = now.since(flight.left);
         let fastest = self.fastest.map_or(took, |fastest| fastest.min(took));
         self.fastest = Some(fastest);
         let seen = flight.left + fastest / 2;
         let was_known = self.is_known();
         if let Some(told) = &limits.requests {
-            self.requests.reconcile(told, seen, flight.mark.requests, now);
+            self.requests.reconcile(told, seen, flight.mark.requests, now, false);
         }
         if let Some(told) = &limits.tokens {
-            self.tokens.reconcile(told, seen, flight.mark.tokens, now);
+            self.tokens.reconcile(told, seen, flight.mark.tokens, now, false);
+        }
+        for dimension in &limits.more {
+            self.learn_more(dimension, seen, flight, now);
         }
         if !was_known && self.is_known() {
             let second = self.requests.refill().unwrap_or(0.0);
@@ -538,8 +624,27 @@ impl Core {
         }
     }
 
+    #[cold]
+    fn learn_more(&mut self, dimension: &Dimension, seen: Moment, flight: &Flight, now: Moment) {
+        let place = self.more.iter().position(|more| more.name == dimension.name);
+        let reserved = Cost { requests: self.requests.reserved(), tokens: self.tokens.reserved() };
+        let place = place.or_else(|| {
+            let is_new = self.more.len() < MORE;
+            // What is in flight is unseen by the server, as it is in the limits that were there from the start.
+            let bucket = Bucket::after(reserved.in_unit(dimension.unit));
+            is_new.then(|| self.more.push(More { name: dimension.name.clone(), unit: dimension.unit, bucket }))?;
+            Some(self.more.len() - 1)
+        });
+        if let Some(more) = place.and_then(|place| self.more.get_mut(place)) {
+            let mark = flight.mark.in_unit(more.unit);
+            more.bucket.reconcile(&dimension.limit, seen, mark, now, false);
+        }
+    }
+
     fn is_known(&self) -> bool {
-        self.requests.limit().is_some() || self.tokens.limit().is_some()
+        self.requests.limit().is_some()
+            || self.tokens.limit().is_some()
+            || self.more.iter().any(|more| more.bucket.limit().is_some())
     }
 
     /// A 429: closes the gate, unless an earlier one of the same epoch did. Answers when it opens.
@@ -557,7 +662,10 @@ impl Core {
             None if one.is_zero() => BLIND_GATE,
             None => one,
         };
-        let factor = 2f64.powi(self.gate.streak.min(16) as i32) * self.rng.random_range(1.0..1.25);
+        // A window is whole again for all at once: nothing is gained by coming later.
+        let is_window = self.requests.is_window() && !self.requests.holds(flight.cost.requests, now);
+        let jitter = if is_window { 1.0 } else { self.rng.random_range(1.0..1.25) };
+        let factor = 2f64.powi(self.gate.streak.min(16) as i32) * jitter;
         let longest = LONGEST_GATE.max(base.saturating_mul(2));
         let closed = Duration::try_from_secs_f64(base.as_secs_f64() * factor).unwrap_or(longest).min(longest);
         let opens = now + closed;
@@ -576,7 +684,16 @@ impl Core {
         if tokens {
             self.tokens.hold(self.with_margin(flight.cost.tokens), opens);
         }
-        if !requests && !tokens {
+        let mut other = false;
+        for more in &mut self.more {
+            let told = limits.more.iter().find(|told| told.name == more.name).map(|told| told.limit);
+            let cost = flight.cost.in_unit(more.unit);
+            if cost > 0.0 && ran_out(&more.bucket, told, cost) {
+                more.bucket.hold(more.wanted(cost), opens);
+                other = true;
+            }
+        }
+        if !requests && !tokens && !other {
             self.slow_down(now, opens);
         }
         opens
@@ -587,6 +704,7 @@ impl Core {
         let admitted = (self.counts.sent - self.counts.limited) as f64;
         let assumed = self.requests.refill().map(|refill| refill * HIDDEN_START);
         let epoch = self.gate.epoch;
+        self.pace = self.pace.take().filter(|pace| !pace.is_forgotten(now));
         let pace = self.pace.get_or_insert_with(|| Pace::new(now, admitted, assumed, epoch));
         pace.refused(now, admitted, opens, epoch);
         match pace.rate(now) {
@@ -631,14 +749,20 @@ impl Core {
         if !self.is_known() && self.pace.is_none() {
             return gate;
         }
-        let (_, ahead) = self.queue.ahead_of(place);
+        let is_next = || self.next().is_some_and(|(next, ..)| next == place);
+        let ahead = match self.turns.owed(place.class) && is_next() {
+            true => Cost::ZERO,
+            false => self.queue.ahead_of(place).1,
+        };
         let requests = self.requests.wait_for(ahead.requests + cost.requests, now);
         let pace = self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.wait_for(now, ahead.requests + cost.requests));
+        let all = ahead + cost;
+        let more = self.more.iter().map(|more| more.bucket.wait_for(all.in_unit(more.unit), now)).max();
         let tokens = match ahead.tokens + self.with_margin(cost.tokens) {
             needed if needed > 0.0 => self.tokens.wait_for(needed, now),
             _ => Duration::ZERO,
         };
-        Some(requests.max(tokens).max(pace).max(gate.unwrap_or_default()))
+        Some(requests.max(tokens).max(pace).max(more.unwrap_or_default()).max(gate.unwrap_or_default()))
     }
 
     /// When a waiter looks again: when its turn should come, or, where only an event can tell, after a while that
@@ -653,7 +777,7 @@ impl Core {
 
     /// Wakes the first in line if its turn comes before its own timer.
     fn rearm_first(&mut self, now: Moment, wakes: &mut Wakes) {
-        let Some((place, cost, id)) = self.queue.first() else { return };
+        let Some((place, cost, id)) = self.next() else { return };
         let look = self.next_look(now, place, cost);
         let waiter = &mut self.waiters[id];
         if waiter.armed.is_some_and(|armed| look + Duration::from_millis(1) < armed) {

@@ -5,6 +5,8 @@ use std::ops::{Add, AddAssign, Sub, SubAssign};
 use http::Request;
 use http_body::Body;
 
+use crate::limits::Unit;
+
 /// How many tokens a request will use, as its caller reckons: prompt and answer together.
 ///
 /// A request extension. Without it the meter reckons from the length of the body.
@@ -34,6 +36,17 @@ impl Cost {
             None => request.body().size_hint().exact().map_or(0.0, |bytes| bytes as f64 / BYTES_PER_TOKEN),
         };
         Self { requests: 1.0, tokens }
+    }
+}
+
+impl Cost {
+    /// What it takes of a limit in this unit. How tokens will split into in and out nobody knows before: each is charged
+    /// the whole, and the answers correct it.
+    pub(super) fn in_unit(self, unit: Unit) -> f64 {
+        match unit {
+            Unit::Requests => self.requests,
+            _ => self.tokens,
+        }
     }
 }
 

@@ -193,7 +193,8 @@ fn outcome<RB>(response: &Response<RB>) -> Outcome {
     match (error.kind(), error.retry()) {
         (ErrorKind::RateLimit, RetryHint::After(hint)) => {
             let limits = limits();
-            Outcome::Limited(limits, Some(hint).filter(|hint| !is_fill_time(*hint, &limits, response.headers())))
+            let hint = Some(hint).filter(|hint| !is_fill_time(*hint, &limits, response.headers()));
+            Outcome::Limited(limits, hint)
         }
         (ErrorKind::RateLimit, RetryHint::Backoff) => Outcome::Limited(limits(), None),
         (ErrorKind::QuotaExhausted, _) => Outcome::Spent(error),

@@ -39,10 +39,12 @@ mod future;
 mod layer;
 mod moment;
 mod pace;
+mod priority;
 mod queue;
 mod refusal;
 mod scope;
 mod service;
+mod shape;
 
 use self::layer::Settings;
 pub use self::{
@@ -52,6 +54,7 @@ pub use self::{
     cost::TokenCost,
     future::ResponseFuture,
     layer::{QuotaMeterLayer, Snapshot},
+    priority::Priority,
     refusal::Refusal,
     service::QuotaMeter,
 };

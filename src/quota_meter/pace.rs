@@ -19,6 +19,8 @@ const FIRST_SPAN: f64 = 5.0;
 const TELLING_CALLS: f64 = 16.0;
 /// A rate that comes out within this of the last one confirms it.
 const CONFIRMED: f64 = 0.05;
+/// So long after the last 429 it tells nothing of the rate any more: a client that was quiet measured only itself.
+const FORGOTTEN: Duration = Duration::from_secs(600);
 
 #[derive(Debug)]
 pub(super) struct Pace {
@@ -82,10 +84,16 @@ impl Pace {
         }
     }
 
+    /// Whether it tells nothing any more.
+    pub(super) fn is_forgotten(&self, now: Moment) -> bool {
+        now.since(self.empty.last) >= FORGOTTEN
+    }
+
     pub(super) fn rate(&self, now: Moment) -> Option<f64> {
         let x = (now.seconds_since(self.empty.last) - self.span) / self.span;
-        // Past some spans above the measured rate nothing was refused: then it is no measure any more.
-        self.rate.map(|rate| rate * (1.0 + SWING * x.powi(3)).clamp(0.5, 4.0))
+        let rate = self.rate.filter(|_| !self.is_forgotten(now));
+        // Past some spans above the measured rate nothing was refused: then it is hardly a measure any more.
+        rate.map(|rate| rate * (1.0 + SWING * x.powi(3)).clamp(0.5, 4.0))
     }
 
     fn level_at(&self, now: Moment) -> f64 {
@@ -95,7 +103,7 @@ impl Pace {
     }
 
     pub(super) fn reserve(&mut self, now: Moment, calls: f64) {
-        if self.rate.is_some() {
+        if self.rate(now).is_some() {
             self.level = self.level_at(now) - calls;
             self.at = self.at.max(now);
         }
@@ -116,5 +124,6 @@ impl Pace {
             .unwrap_or(Duration::MAX)
             .saturating_add(Duration::from_nanos(1))
             .saturating_add(self.at.since(now))
+            .min((self.empty.last + FORGOTTEN).since(now))
     }
 }

@@ -70,6 +70,31 @@ impl<T: Copy> Queue<T> {
         Some((node.place, node.cost, node.value))
     }
 
+    /// The first of one class.
+    pub(super) fn first_of(&self, class: u8) -> Option<(Place, Cost, T)> {
+        let (mut found, mut next) = (None, self.root);
+        while let Some(at) = next {
+            let node = &self.nodes[at];
+            if node.place.class < class {
+                next = node.right;
+            } else {
+                found = Some(at);
+                next = node.left;
+            }
+        }
+        let node = &self.nodes[found?];
+        (node.place.class == class).then_some((node.place, node.cost, node.value))
+    }
+
+    /// The class of the last in line.
+    pub(super) fn last_class(&self) -> Option<u8> {
+        let mut at = self.root?;
+        while let Some(right) = self.nodes[at].right {
+            at = right;
+        }
+        Some(self.nodes[at].place.class)
+    }
+
     /// Takes out whoever stands at exactly this place.
     pub(super) fn remove(&mut self, place: Place) -> Option<T> {
         let (before, rest) = self.split(self.root, place);

@@ -46,6 +46,15 @@ impl Scope {
     }
 
     pub(super) fn arrive(self: &Arc<Self>, call: &Comer, deadline: Option<Instant>) -> Entry {
+        match self.with(|core, now, _| core.go(now, call.cost)) {
+            Some(id) => Entry::Go(Flight { scope: Arc::clone(self), id, stage: Stage::Sent }),
+            None => self.line_up(call, deadline),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn line_up(self: &Arc<Self>, call: &Comer, deadline: Option<Instant>) -> Entry {
         let scope = Arc::clone(self);
         match self.with(|core, now, wakes| {
             let deadline = deadline.map(|deadline| core.clock.moment(deadline));

@@ -11,7 +11,7 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::{
-    ResponseBody, ResponseFuture, Snapshot,
+    Priority, ResponseBody, ResponseFuture, Snapshot,
     core::Comer,
     cost::Cost,
     scope::{Entry, Scope},
@@ -70,7 +70,8 @@ where
         let seq = call.map_or_else(next_seq, Call::seq);
         let deadline = call.and_then(Call::deadline);
         let had_its_turn = call.is_some_and(|call| call.resends() > 0);
-        match self.scope.arrive(&Comer { class: 0, seq, had_its_turn, cost: Cost::of(&request) }, deadline) {
+        let class = request.extensions().get::<Priority>().copied().unwrap_or_default().class();
+        match self.scope.arrive(&Comer { class, seq, had_its_turn, cost: Cost::of(&request) }, deadline) {
             Entry::Go(flight) => ResponseFuture::sent(self.inner.call(request), flight),
             Entry::Wait(waiter) => {
                 let lease = call.and_then(Call::lease).cloned();

@@ -14,6 +14,7 @@ use tokio::{
     time::{Duration, Instant},
 };
 use tower::{BoxError, Service};
+use tower_outbound::Call;
 
 use super::{Text, get};
 
@@ -27,6 +28,7 @@ pub(crate) struct Desk(Arc<Mutex<Vec<Letter>>>);
 struct Letter {
     name: String,
     at: Instant,
+    call: Option<Call>,
     reply: Option<oneshot::Sender<Answer>>,
 }
 
@@ -47,6 +49,11 @@ impl Desk {
     /// When each was sent, counted from `start`.
     pub(crate) fn times(&self, start: Instant) -> Vec<Duration> {
         self.letters().iter().map(|letter| letter.at - start).collect()
+    }
+
+    /// What the layers said of every sending by this name.
+    pub(crate) fn calls(&self, name: &str) -> Vec<Call> {
+        self.letters().iter().filter(|letter| letter.name == name).filter_map(|letter| letter.call.clone()).collect()
     }
 
     /// The names of those that are neither answered nor given up.
@@ -101,7 +108,8 @@ impl<B> Service<Request<B>> for Desk {
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (reply, answer) = oneshot::channel();
         let name = request.headers().get("x-name").and_then(|name| name.to_str().ok()).unwrap_or("?").to_owned();
-        self.letters().push(Letter { name, at: Instant::now(), reply: Some(reply) });
+        let call = request.extensions().get().cloned();
+        self.letters().push(Letter { name, at: Instant::now(), call, reply: Some(reply) });
         answer.map(|answer| answer.unwrap_or_else(|_| Err("the desk is gone".into())))
     }
 }
@@ -117,6 +125,27 @@ pub(crate) fn named(name: &str) -> Request<Text> {
 pub(crate) fn reply(status: u16) -> Reply {
     let mut reply = Response::new(Full::default());
     *reply.status_mut() = StatusCode::from_u16(status).expect("a status");
+    reply
+}
+
+/// An answer that tells of a limit on requests, by the minute.
+pub(crate) fn told_limit(status: u16, limit: u32, left: u32) -> Reply {
+    let used = f64::from(limit - left);
+    limits(reply(status), "requests", limit, left, &format!("{:.3}s", 60.0 * used / f64::from(limit)))
+}
+
+pub(crate) fn limits(mut reply: Reply, what: &str, limit: impl ToString, left: impl ToString, reset: &str) -> Reply {
+    for (name, value) in [("limit", limit.to_string()), ("remaining", left.to_string()), ("reset", reset.into())] {
+        let name: http::HeaderName = format!("x-ratelimit-{name}-{what}").parse().expect("a name");
+        reply.headers_mut().insert(name, value.parse().expect("a value"));
+    }
+    reply
+}
+
+/// A 429 that says when to come back.
+pub(crate) fn later(seconds: &str) -> Reply {
+    let mut reply = reply(429);
+    reply.headers_mut().insert("retry-after", seconds.parse().expect("a value"));
     reply
 }
 

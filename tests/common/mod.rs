@@ -21,7 +21,7 @@ use tower_outbound::backoff_retry::RetryReport;
 
 pub(crate) use self::{
     counted::{Counted, Endless, Open},
-    desk::{Desk, Reply, named, reply, settled},
+    desk::{Desk, Reply, later, limits, named, reply, settled, told_limit},
     told::{Told, again, again_error, refused, told},
 };
 

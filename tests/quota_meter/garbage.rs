@@ -53,8 +53,8 @@ async fn all_end(what: &str, answer: impl Fn() -> Reply) {
     let calls: Vec<_> = (0..60).map(|n| office.send(super::costing(&n.to_string(), 1))).collect();
     let ended = timeout(secs(3600.0), async {
         while !calls.iter().all(|call| call.is_finished()) {
-            settled().await;
-            office.desk.answer_all(&answer).await;
+            drop(office.desk.answer_all(&answer));
+            // Paused time passes only once everybody has done what they can.
             sleep(ms(500)).await;
         }
     });

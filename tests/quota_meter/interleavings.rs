@@ -7,8 +7,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, Service};
 use tower_outbound::{QuotaMeterLayer, Refused, TokenCost, find_cause};
 
-use super::{Answer, limits, reply};
-use crate::common::{Desk, Reply, ms, named, secs, settled, with};
+use super::{Answer, limits};
+use crate::common::{Desk, Reply, ms, named, reply, secs, with};
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -110,6 +110,9 @@ impl World {
 
     fn charge(&mut self) {
         self.server.pass();
+        if self.desk.count() == self.charged {
+            return;
+        }
         for name in self.desk.sent().into_iter().skip(self.charged) {
             self.charged += 1;
             let tokens = self.costs[&name.parse::<u32>().unwrap()];
@@ -118,14 +121,14 @@ impl World {
         }
     }
 
-    async fn answer(&mut self, nth: usize, how: How) {
+    fn answer(&mut self, nth: usize, how: How) {
         let open = self.desk.open();
         let Some(name) = open.get(nth % open.len().max(1)) else { return };
         match how {
-            How::Fine => self.desk.answer(name, self.server.told(200)).await,
-            How::Limited => self.desk.answer(name, self.server.told(429)).await,
-            How::Failed => self.desk.answer(name, reply(500)).await,
-            How::Broken => self.desk.break_off(name).await,
+            How::Fine => drop(self.desk.answer(name, self.server.told(200))),
+            How::Limited => drop(self.desk.answer(name, self.server.told(429))),
+            How::Failed => drop(self.desk.answer(name, reply(500))),
+            How::Broken => drop(self.desk.break_off(name)),
         }
     }
 
@@ -167,12 +170,13 @@ impl World {
     async fn act(&mut self, act: &Act) {
         match *act {
             Act::Arrive { tokens, held } => self.arrive(tokens, held),
-            Act::Answer { nth, how } => self.answer(nth, how).await,
+            Act::Answer { nth, how } => self.answer(nth, how),
             Act::Cancel { nth } => self.cancel(nth).await,
             Act::Poll { nth } => self.poll(nth),
             Act::Pass { ms: time } => sleep(ms(time)).await,
         }
-        settled().await;
+        // Paused time passes only once everybody has done what they can.
+        sleep(ms(1)).await;
         self.charge();
         let now = self.layer.snapshot();
         assert!(now.in_flight <= now.window as usize || now.counts.limited > 0, "{now:?}");
@@ -185,10 +189,9 @@ impl World {
         }
         let quiet = async {
             while !self.tasks.values().all(|task| task.is_finished()) {
-                settled().await;
                 self.charge();
                 let told = self.server.told(200);
-                self.desk.answer_all(|| told_again(&told)).await;
+                drop(self.desk.answer_all(|| told_again(&told)));
                 sleep(ms(200)).await;
             }
         };

@@ -12,6 +12,7 @@ mod held;
 mod interleavings;
 mod learning;
 mod order;
+mod priority;
 mod readiness;
 mod refused;
 mod spent;
@@ -24,7 +25,7 @@ use tower_outbound::{
     quota_meter::{QuotaMeterLayer, Refusal, ResponseBody, TokenCost},
 };
 
-use self::common::{Desk, Reply, Text, named, reply, settled, with};
+use self::common::{Desk, Text, later, limits, named, settled, told_limit as told, with};
 
 type Answer = Result<Response<ResponseBody<http_body_util::Full<bytes::Bytes>>>, BoxError>;
 
@@ -89,27 +90,6 @@ impl Office {
     fn sent_after(&self, past: usize) -> Vec<String> {
         self.desk.sent().split_off(past)
     }
-}
-
-/// An answer that tells of a limit on requests, by the minute.
-fn told(status: u16, limit: u32, left: u32) -> Reply {
-    let used = f64::from(limit - left);
-    limits(reply(status), "requests", limit, left, &format!("{:.3}s", 60.0 * used / f64::from(limit)))
-}
-
-fn limits(mut reply: Reply, what: &str, limit: impl ToString, left: impl ToString, reset: &str) -> Reply {
-    for (name, value) in [("limit", limit.to_string()), ("remaining", left.to_string()), ("reset", reset.into())] {
-        let name: http::HeaderName = format!("x-ratelimit-{name}-{what}").parse().unwrap();
-        reply.headers_mut().insert(name, value.parse().unwrap());
-    }
-    reply
-}
-
-/// A 429 that says when to come back.
-fn later(seconds: &str) -> Reply {
-    let mut reply = reply(429);
-    reply.headers_mut().insert("retry-after", seconds.parse().unwrap());
-    reply
 }
 
 /// A call that costs so many tokens.

@@ -1,10 +1,10 @@
 //! Order of arrival, over all attempts of a call.
 
 use tokio::time::{Instant, sleep};
-use tower::{Layer, Service, ServiceBuilder};
-use tower_outbound::{Call, backoff_retry::BackoffRetryLayer};
+use tower::{Layer, Service};
+use tower_outbound::Call;
 
-use super::{Office, costing, later, limits, meter, told};
+use super::{Office, costing, limits, meter};
 use crate::common::{Desk, ms, named, reply, secs, settled, with};
 
 #[tokio::test(start_paused = true)]
@@ -66,43 +66,6 @@ async fn nobody_slips_in_where_others_wait() {
     let _later = office.call("c");
     sleep(secs(5.0)).await;
     assert_eq!(office.sent_after(1), ["a", "b", "c"]);
-}
-
-/// The rejected call is at the front again, before all who came while it was under way.
-#[tokio::test(start_paused = true)]
-async fn a_rejected_call_goes_to_the_front() {
-    let office = Office::with_left(meter(), 60, 1).await;
-    let mut stack =
-        ServiceBuilder::new().layer(BackoffRetryLayer::new()).layer(&office.meter).service(office.desk.clone());
-    let rejected = tokio::spawn(stack.call(named("rejected")));
-    settled().await;
-    let _calls = office.calls(["b", "c", "d"]);
-    settled().await;
-    office.desk.answer("rejected", told(429, 60, 0)).await;
-    sleep(secs(10.0)).await;
-    assert_eq!(office.sent_after(1), ["rejected", "rejected", "b", "c", "d"]);
-    drop(rejected);
-}
-
-#[tokio::test(start_paused = true)]
-async fn several_rejected_calls_come_back_in_their_old_order() {
-    let desk = Desk::default();
-    let layer = meter();
-    let mut stack = ServiceBuilder::new().layer(BackoffRetryLayer::new()).layer(&layer).service(desk.clone());
-    let calls: Vec<_> = ["a", "b", "c", "d", "e"].map(|name| tokio::spawn(stack.call(named(name)))).into();
-    settled().await;
-    assert_eq!(desk.open(), ["a", "b", "c", "d"]);
-    for name in ["c", "a", "d", "b"] {
-        desk.answer(name, later("5")).await;
-    }
-    for name in ["a", "b", "c", "d", "e"] {
-        sleep(secs(60.0)).await;
-        assert!(desk.open().first().is_some_and(|first| first == name), "{:?}", desk.open());
-        desk.answer(name, reply(200)).await;
-    }
-    for call in calls {
-        assert_eq!(call.await.unwrap().unwrap().status(), 200);
-    }
 }
 
 #[tokio::test(start_paused = true)]

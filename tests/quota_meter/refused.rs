@@ -1,11 +1,10 @@
 //! Calls that would wait too long, or for ever: refused at once, with the time it would have taken.
 
 use tokio::time::{Instant, sleep};
-use tower::{ServiceBuilder, ServiceExt};
-use tower_outbound::{BackoffRetryLayer, Call, backoff_retry::RetryReport, nz, quota_meter::Refusal};
+use tower_outbound::{Call, nz, quota_meter::Refusal};
 
-use super::{Office, costing, later, limits, meter, refusal, told};
-use crate::common::{Desk, ms, named, reply, secs, settled, with};
+use super::{Office, costing, later, limits, meter, refusal};
+use crate::common::{ms, named, reply, secs, settled, with};
 
 #[tokio::test(start_paused = true)]
 async fn past_the_longest_wait_with_the_time() {
@@ -136,27 +135,4 @@ async fn the_longest_wait_holds_where_nothing_is_known_too() {
     let answer = tokio::time::timeout(secs(3600.0), office.call("fifth")).await.expect("it ends").unwrap();
     assert!(matches!(refusal(&answer).1, Refusal::TooLong { .. }));
     assert_eq!(start.elapsed().as_secs(), 5);
-}
-
-/// It had its turn, and was sent; newcomers have filled the line since. It is no newcomer.
-#[tokio::test(start_paused = true)]
-async fn a_rejected_call_finds_its_place_though_the_line_is_full() {
-    let layer = meter().max_queue(nz!(2));
-    let desk = Desk::default();
-    let stack = ServiceBuilder::new().layer(BackoffRetryLayer::new()).layer(&layer).service(desk.clone());
-    let office = Office { meter: layer, desk };
-    let first = office.call("first");
-    settled().await;
-    office.desk.answer("first", told(200, 60, 1)).await;
-    first.await.unwrap().unwrap();
-    let rejected = tokio::spawn(stack.oneshot(named("rejected")));
-    settled().await;
-    let _line = office.calls(["a", "b"]);
-    settled().await;
-    office.desk.answer("rejected", told(429, 60, 0)).await;
-    sleep(secs(5.0)).await;
-    assert_eq!(office.sent_after(2), ["rejected", "a", "b"]);
-    office.desk.answer("rejected", reply(200)).await;
-    let response = rejected.await.unwrap().unwrap();
-    assert_eq!(response.extensions().get::<RetryReport>().map(|report| report.resends), Some(1));
 }

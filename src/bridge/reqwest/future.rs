@@ -1,0 +1,136 @@
+//! The future of a request that reqwest sends.
+
+use std::{
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use http::{
+    Request, Response,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
+    request::Parts,
+};
+use pin_project_lite::pin_project;
+use reqwest::ResponseBuilderExt;
+use tower::BoxError;
+use tower_service::Service;
+
+use super::{ReqwestService, body::Making};
+use crate::error::shows_key;
+
+type Sending = <reqwest::Client as Service<reqwest::Request>>::Future;
+
+pin_project! {
+    /// The response of a [`ReqwestService`].
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture {
+        #[pin]
+        state: State,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State {
+        Sending { #[pin] sending: Sending },
+        Making { to_make: Option<Box<ToMake>> },
+        Failed { error: Option<reqwest::Error> },
+    }
+}
+
+/// A request whose body is still being made.
+struct ToMake {
+    service: ReqwestService,
+    parts: Parts,
+    making: Making,
+}
+
+impl ResponseFuture {
+    pub(super) fn send(client: &mut reqwest::Client, request: Request<reqwest::Body>) -> Self {
+        Self { state: State::send(client, request) }
+    }
+
+    pub(super) fn make(service: ReqwestService, parts: Parts, making: Making) -> Self {
+        Self { state: State::Making { to_make: Some(Box::new(ToMake { service, parts, making })) } }
+    }
+}
+
+impl State {
+    fn send(client: &mut reqwest::Client, request: Request<reqwest::Body>) -> Self {
+        match reqwest::Request::try_from(request) {
+            Ok(request) => Self::Sending { sending: client.call(request) },
+            Err(error) => Self::Failed { error: Some(error) },
+        }
+    }
+}
+
+impl Future for ResponseFuture {
+    type Output = Result<Response<reqwest::Body>, BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            let next = match self.as_mut().project().state.project() {
+                StateProj::Sending { sending } => {
+                    return Poll::Ready(match ready!(sending.poll(cx)) {
+                        Ok(response) => Ok(with_url(response)),
+                        Err(error) => Err(without_key(error).into()),
+                    });
+                }
+                StateProj::Making { to_make } => {
+                    let Some(waiting) = to_make else { return Poll::Pending };
+                    let made = ready!(waiting.making.as_mut().poll(cx))?;
+                    let Some(ToMake { mut service, parts, .. }) = to_make.take().map(|made| *made) else {
+                        return Poll::Pending;
+                    };
+                    State::send(service.client_mut(), put_in(parts, made))
+                }
+                StateProj::Failed { error } => {
+                    let error = error.take().map(without_key);
+                    return error.map_or(Poll::Pending, |error| Poll::Ready(Err(error.into())));
+                }
+            };
+            self.as_mut().project().state.set(next);
+        }
+    }
+}
+
+/// The body just made, with the headers that belong to it: a form has another boundary each time.
+pub(in crate::bridge) fn put_in(mut parts: Parts, mut made: reqwest::Request) -> Request<reqwest::Body> {
+    for name in [CONTENT_TYPE, CONTENT_LENGTH] {
+        match made.headers_mut().remove(&name) {
+            Some(value) => drop(parts.headers.insert(name, value)),
+            None => drop(parts.headers.remove(&name)),
+        }
+    }
+    Request::from_parts(parts, made.body_mut().take().unwrap_or_default())
+}
+
+/// With the mark from which reqwest reads the URL when it takes the response back. Only its own builder can put it.
+pub(in crate::bridge) fn with_url(response: reqwest::Response) -> Response<reqwest::Body> {
+    let url = response.url().clone();
+    let mut response = Response::from(response);
+    let mut builder = Response::builder();
+    swap_extensions(&mut builder, &mut response);
+    builder = builder.url(url);
+    swap_extensions(&mut builder, &mut response);
+    response
+}
+
+fn swap_extensions(builder: &mut http::response::Builder, response: &mut Response<reqwest::Body>) {
+    if let Some(extensions) = builder.extensions_mut() {
+        mem::swap(extensions, response.extensions_mut());
+    }
+}
+
+pub(in crate::bridge) fn without_key(error: reqwest::Error) -> reqwest::Error {
+    if error.url().is_some_and(|url| shows_key(url.as_str())) { error.without_url() } else { error }
+}
+
+impl fmt::Debug for ResponseFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,148 @@
+//! What one answer says of a quota: how much there is, how much is left, when it is full again.
+//!
+//! Every spelling is read in one walk over the headers, without a setting: the names tell them apart.
+//!
+//! | spelling | seen at | what it limits | kind |
+//! |---|---|---|---|
+//! | `x-ratelimit-{limit,remaining,reset}-{requests,tokens,project-tokens,…}` | OpenAI, Azure, Groq, and what copies them | requests, tokens | bucket |
+//! | `anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{limit,remaining,reset}` | Anthropic | requests; tokens in all, in and out | bucket |
+//! | `x-ratelimit-{limit,remaining,reset}` | GitHub (seconds since 1970), OpenRouter (milliseconds) | requests | window |
+//! | `ratelimit-{limit,remaining,reset}` | the IETF draft up to its 6th version | requests | window |
+//! | `RateLimit`, `RateLimit-Policy` | the IETF draft from its 7th version on | each policy apart | window |
+
+mod ietf;
+mod spelling;
+mod value;
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue};
+
+use spelling::{Field, Slot};
+
+/// Policies and dimensions beyond the usual two that are kept of one answer.
+pub(crate) const MORE: usize = 6;
+
+/// How a limit comes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Evenly, as time passes; `reset` is when it is full.
+    #[default]
+    Bucket,
+    /// All at once, at `reset`.
+    Window,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Unit {
+    /// Calls.
+    Requests,
+    /// Tokens of prompt and answer together.
+    Tokens,
+    /// Tokens of the prompt.
+    InputTokens,
+    /// Tokens of the answer.
+    OutputTokens,
+}
+
+/// One limit as one answer reports it. What the server did not say, or said senselessly, is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limit {
+    /// The whole of it: requests or tokens in a period.
+    pub limit: Option<f64>,
+    /// What was left when the server looked.
+    pub remaining: Option<f64>,
+    /// Until the whole is there again, had no more been asked for.
+    pub reset: Option<Duration>,
+    /// The period, where the answer names it.
+    pub period: Option<Duration>,
+    /// How it comes back, as far as the spelling tells; the meter looks for itself as well.
+    pub kind: Kind,
+}
+
+/// One more limit than the usual two.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Dimension {
+    /// The server's own name for it: `input-tokens`, `project-tokens`, a policy's.
+    pub name: Box<str>,
+    /// What it counts.
+    pub unit: Unit,
+    /// What the answer says of it.
+    pub limit: Limit,
+}
+
+/// All that one answer says of its quota.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Requests in a period.
+    pub requests: Option<Limit>,
+    /// Tokens in a period.
+    pub tokens: Option<Limit>,
+    /// What else is limited; at most 6.
+    pub more: Vec<Dimension>,
+}
+
+impl Limits {
+    /// Reads every spelling of the [module](self)'s table.
+    #[must_use]
+    pub fn from_headers(headers: &HeaderMap) -> Self {
+        let mut limits = Self::default();
+        let mut has_ietf = false;
+        // One walk: look-ups by name cost three times as much.
+        for (name, value) in headers {
+            let Some((slot, field)) = spelling::of(name.as_str()) else { continue };
+            match slot {
+                Slot::Requests => set(limits.requests.get_or_insert_default(), field, value, headers),
+                Slot::Tokens => set(limits.tokens.get_or_insert_default(), field, value, headers),
+                Slot::Window => {
+                    let limit = limits.requests.get_or_insert_default();
+                    limit.kind = Kind::Window;
+                    set(limit, field, value, headers);
+                }
+                Slot::Named(name, unit) => {
+                    if let Some(limit) = limits.more(name, unit) {
+                        set(limit, field, value, headers);
+                    }
+                }
+                Slot::Ietf => has_ietf = true,
+            }
+        }
+        if has_ietf {
+            ietf::read(headers, &mut limits);
+        }
+        limits
+    }
+
+    /// Whether nothing was said.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_none() && self.tokens.is_none() && self.more.is_empty()
+    }
+
+    #[cold]
+    fn more(&mut self, name: &str, unit: Unit) -> Option<&mut Limit> {
+        let place = self.more.iter().position(|one| &*one.name == name);
+        if place.is_none() && self.more.len() < MORE {
+            self.more.push(Dimension { name: name.into(), unit, limit: Limit::default() });
+        }
+        let place = place.or(self.more.len().checked_sub(1))?;
+        self.more.get_mut(place).filter(|one| &*one.name == name).map(|one| &mut one.limit)
+    }
+}
+
+#[inline]
+fn set(limit: &mut Limit, field: Field, value: &HeaderValue, headers: &HeaderMap) {
+    match field {
+        Field::Limit => limit.limit = value::amount(value).filter(|limit| *limit > 0.0),
+        Field::Remaining => limit.remaining = value::amount(value),
+        Field::Reset => limit.reset = value::reset(value, headers),
+    }
+}
+
+#[cfg(test)]
+mod tests;

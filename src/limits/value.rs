@@ -1,0 +1,84 @@
+//! Values of headers: counts, and times until a reset.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue};
+
+use crate::{hint, wall_clock::WallClock};
+
+/// Up to so many digits a count is exact as a float, and cannot overflow on the way.
+const DIGITS: usize = 15;
+
+/// A count, perhaps with commas: `30,000` has been seen. What is no count (Azure sends -1) is unknown.
+#[inline]
+pub(super) fn amount(value: &HeaderValue) -> Option<f64> {
+    let bytes = value.as_bytes();
+    if bytes.is_empty() || bytes.len() > DIGITS {
+        return odd_amount(bytes);
+    }
+    let mut number = 0u64;
+    for byte in bytes {
+        match byte.wrapping_sub(b'0') {
+            digit @ 0..=9 => number = number * 10 + u64::from(digit),
+            _ => return odd_amount(bytes),
+        }
+    }
+    Some(number as f64)
+}
+
+#[cold]
+fn odd_amount(bytes: &[u8]) -> Option<f64> {
+    let mut number = None;
+    for byte in bytes.trim_ascii() {
+        number = match byte {
+            b'0'..=b'9' => Some(number.unwrap_or(0u64).checked_mul(10)?.checked_add(u64::from(byte - b'0'))?),
+            b',' if number.is_some() => number,
+            _ => return None,
+        };
+    }
+    number.map(|number| number as f64)
+}
+
+/// A Go duration (`6m0s`, `7.66s`, `120ms`), seconds, or a point in time.
+#[inline]
+pub(super) fn reset(value: &HeaderValue, headers: &HeaderMap) -> Option<Duration> {
+    let (number, unit) = match value.as_bytes() {
+        [number @ .., b'm', b's'] => (number, 1_000_000),
+        [number @ .., b's'] => (number, 1_000_000_000),
+        _ => return odd_reset(value, headers),
+    };
+    match nanos(number, unit) {
+        Some(nanos) => hint::plausible(Duration::from_nanos(nanos)),
+        None => odd_reset(value, headers),
+    }
+}
+
+/// A short decimal number of so many nanoseconds.
+#[inline]
+fn nanos(number: &[u8], unit: u64) -> Option<u64> {
+    if number.is_empty() || number.len() > 9 {
+        return None;
+    }
+    let (mut value, mut scale) = (0, 0);
+    for byte in number {
+        match byte.wrapping_sub(b'0') {
+            digit @ 0..=9 => {
+                value = value * 10 + u64::from(digit);
+                scale *= 10;
+            }
+            _ if *byte == b'.' && scale == 0 => scale = 1,
+            _ => return None,
+        }
+    }
+    // At most nine digits times a thousand million: it fits.
+    if scale <= 1 { (scale == 0).then(|| value * unit) } else { Some(value * unit / scale) }
+}
+
+#[cold]
+fn odd_reset(value: &HeaderValue, headers: &HeaderMap) -> Option<Duration> {
+    let text = str::from_utf8(value.as_bytes()).ok()?.trim();
+    if text.ends_with('s') {
+        return hint::go_duration(text);
+    }
+    hint::when(text, || hint::server_now(headers, || WallClock::default().now()))
+}

@@ -1,0 +1,169 @@
+//! [`Stack`]: the settings of a whole stack, as one layer.
+
+use std::{error::Error, fmt, sync::Arc, time::Duration};
+
+use tower::util::option_layer;
+use tower_layer::Layer;
+
+use super::{StackService, base::Base};
+use crate::{
+    BackoffRetryLayer, ErrorClassifyLayer, KeyCheckLayer, QuotaMeterLayer,
+    key_check::{ApiKey, KeyError, OriginError},
+    provider::OpenAi,
+};
+
+/// As the official SDKs have it.
+const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
+
+/// A stack for OpenAI's API, and for any that copies it: key and base URL from `OPENAI_API_KEY` and `OPENAI_BASE_URL`,
+/// limits learned from the answers, retries as [`BackoffRetryLayer::openai_sdk`] does them.
+#[must_use]
+pub fn openai() -> Stack {
+    let url = std::env::var("OPENAI_BASE_URL").ok().filter(|url| !url.trim().is_empty());
+    let mut stack = Stack {
+        key: ApiKey::from_env("OPENAI_API_KEY"),
+        base: Base::parse(url.as_deref().unwrap_or(OPENAI_BASE_URL)),
+        key_check: None,
+        retry: BackoffRetryLayer::openai_sdk(),
+        quota: QuotaMeterLayer::new(),
+        classify: ErrorClassifyLayer::new(OpenAi),
+    };
+    stack.renew();
+    stack
+}
+
+/// All layers as one, in their recommended order. See the [module](super) for an example.
+///
+/// Its clones, and all services it makes, share one key, one quota and one budget.
+#[derive(Clone, Debug)]
+pub struct Stack {
+    key: Result<ApiKey, KeyError>,
+    base: Result<Base, OriginError>,
+    /// `None` while something is wrong with key or base URL.
+    key_check: Option<KeyCheckLayer>,
+    retry: BackoffRetryLayer,
+    quota: QuotaMeterLayer,
+    classify: ErrorClassifyLayer,
+}
+
+impl Stack {
+    fn renew(&mut self) {
+        self.key_check = match (&self.key, &self.base) {
+            (Ok(key), Ok(base)) => Some(KeyCheckLayer::new(key.clone(), base.origin.clone())),
+            _ => None,
+        };
+    }
+
+    /// This key. Default: that in `OPENAI_API_KEY`. What is wrong with it, [`checked`](Self::checked) says.
+    #[must_use]
+    pub fn api_key(mut self, key: &str) -> Self {
+        self.key = ApiKey::new(key);
+        self.renew();
+        self
+    }
+
+    /// Where the API is. Default: `OPENAI_BASE_URL`, or else `https://api.openai.com/v1`.
+    ///
+    /// The key goes to this origin only. A request with no more than a path, such as `/models`, is sent under this URL.
+    #[must_use]
+    pub fn base_url(mut self, url: &str) -> Self {
+        self.base = Base::parse(url);
+        self.renew();
+        self
+    }
+
+    /// The time after which no further attempt of a call begins, its waiting for the quota included. Default: none.
+    #[must_use]
+    pub fn max_elapsed(mut self, max_elapsed: Duration) -> Self {
+        self.retry = self.retry.max_elapsed(max_elapsed);
+        self
+    }
+
+    /// Another retry.
+    #[must_use]
+    pub fn retry(mut self, retry: BackoffRetryLayer) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Another way of giving keys, for another header or several keys.
+    #[must_use]
+    pub fn key_check(mut self, key_check: KeyCheckLayer) -> Self {
+        self.key_check = Some(key_check);
+        self
+    }
+
+    /// Another meter: one shared with other stacks, or with limits of its own.
+    #[must_use]
+    pub fn quota(mut self, quota: QuotaMeterLayer) -> Self {
+        self.quota = quota;
+        self
+    }
+
+    /// Another reading of failures, for another provider or for streams.
+    #[must_use]
+    pub fn classify(mut self, classify: ErrorClassifyLayer) -> Self {
+        self.classify = classify;
+        self
+    }
+
+    /// The meter, to look at its [`snapshot`](QuotaMeterLayer::snapshot).
+    #[must_use]
+    pub fn quota_meter(&self) -> &QuotaMeterLayer {
+        &self.quota
+    }
+
+    /// Itself, if key and base URL are sound; without this, each call is refused that needs them.
+    ///
+    /// # Errors
+    /// [`StackFault`] says what is wrong.
+    pub fn checked(self) -> Result<Self, StackFault> {
+        self.fault().map_or(Ok(self), Err)
+    }
+
+    fn fault(&self) -> Option<StackFault> {
+        match (&self.base, &self.key_check, &self.key) {
+            (Err(error), ..) => Some(StackFault::BaseUrl(*error)),
+            (_, None, Err(error)) => Some(StackFault::Key(error.clone())),
+            _ => None,
+        }
+    }
+}
+
+impl<S: Clone> Layer<S> for Stack {
+    type Service = StackService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let metered = self.quota.layer(self.classify.layer(inner));
+        let keyed = option_layer(self.key_check.clone()).layer(metered);
+        StackService::new(self.retry.layer(keyed), self.base.clone().ok().map(Arc::new), self.fault().map(Arc::new))
+    }
+}
+
+/// What is wrong with the settings of a [`Stack`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StackFault {
+    /// The key.
+    Key(KeyError),
+    /// The base URL.
+    BaseUrl(OriginError),
+}
+
+impl fmt::Display for StackFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(error) => error.fmt(f),
+            Self::BaseUrl(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for StackFault {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(match self {
+            Self::Key(error) => error,
+            Self::BaseUrl(error) => error,
+        })
+    }
+}

@@ -1,0 +1,126 @@
+//! [`StackService`]: all layers over a service.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response, header::AUTHORIZATION};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower::{BoxError, util::Either};
+use tower_service::Service;
+
+use super::{StackFault, base::Base};
+use crate::{BackoffRetry, ErrorClassify, Gate, KeyCheck, QuotaMeter, Refused, body::Resend};
+
+type Metered<S> = QuotaMeter<ErrorClassify<S>>;
+
+/// The layers of a [`Stack`](super::Stack), outermost first.
+pub type Parts<S> = BackoffRetry<Either<KeyCheck<Metered<S>>, Metered<S>>>;
+
+/// A service under all layers. See the [module](super).
+///
+/// # Errors
+/// Those of its parts; and [`Refused`] with a [`StackFault`] as its cause where key or base URL are not sound. A request
+/// that carries its own `Authorization` needs no key.
+///
+/// # Cancel safety
+/// Its future may be dropped at any point.
+pub struct StackService<S> {
+    inner: Parts<S>,
+    base: Option<Arc<Base>>,
+    fault: Option<Arc<StackFault>>,
+}
+
+impl<S> StackService<S> {
+    pub(super) fn new(inner: Parts<S>, base: Option<Arc<Base>>, fault: Option<Arc<StackFault>>) -> Self {
+        Self { inner, base, fault }
+    }
+}
+
+impl<S: Clone> Clone for StackService<S> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), base: self.base.clone(), fault: self.fault.clone() }
+    }
+}
+
+impl<S> fmt::Debug for StackService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StackService").field("base", &self.base).field("fault", &self.fault).finish_non_exhaustive()
+    }
+}
+
+impl<S, B, RB> Service<Request<B>> for StackService<S>
+where
+    S: Service<Request<B>, Response = Response<RB>> + Clone,
+    S::Error: Into<BoxError>,
+    B: Body + Resend,
+    RB: Body,
+{
+    type Response = <Parts<S> as Service<Request<B>>>::Response;
+    type Error = BoxError;
+    type Future = ResponseFuture<<Parts<S> as Service<Request<B>>>::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        if let Some(fault) = self.fault_for(&request) {
+            let refused = Refused::new(Gate::Key, None, StackFault::clone(fault));
+            return ResponseFuture { state: State::Refused { refused: Some(refused) } };
+        }
+        if let Some(whole) = self.base.as_ref().and_then(|base| base.complete(request.uri())) {
+            *request.uri_mut() = whole;
+        }
+        ResponseFuture { state: State::Called { future: self.inner.call(request) } }
+    }
+}
+
+impl<S> StackService<S> {
+    fn fault_for<B>(&self, request: &Request<B>) -> Option<&StackFault> {
+        match self.fault.as_deref()? {
+            StackFault::Key(_) if request.headers().contains_key(AUTHORIZATION) => None,
+            fault => Some(fault),
+        }
+    }
+}
+
+pin_project! {
+    /// The response of a [`StackService`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        state: State<F>,
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    #[project = StateProj]
+    enum State<F> {
+        Called { #[pin] future: F },
+        Refused { refused: Option<Refused> },
+    }
+}
+
+impl<F, RB> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<RB>, BoxError>>,
+{
+    type Output = Result<Response<RB>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProj::Called { future } => future.poll(cx),
+            StateProj::Refused { refused } => {
+                refused.take().map_or(Poll::Pending, |refused| Poll::Ready(Err(refused.into())))
+            }
+        }
+    }
+}
