@@ -1,0 +1,167 @@
+//! Who is let in.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{
+    HeaderMap, StatusCode, Uri,
+    header::{AUTHORIZATION, HOST, ORIGIN},
+};
+use tower::BoxError;
+use tower_outbound::ApiKey;
+
+use crate::{Options, errors::Problem};
+
+/// What the environment holds for the gateway.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets {
+    /// Put on every call.
+    pub key: Option<ApiKey>,
+    /// What callers must send in its place.
+    pub token: Option<String>,
+}
+
+impl Secrets {
+    /// Reads the variables that the options name.
+    ///
+    /// # Errors
+    /// If one is not set, or what is in it cannot be a key. The error does not show it.
+    pub fn from_env(options: &Options) -> Result<Self, BoxError> {
+        let key = options.key_from_env.as_deref().map(ApiKey::from_env).transpose()?;
+        let token = options.token_from_env.as_deref().map(|variable| {
+            let token = std::env::var(variable).map_err(|_| format!("the token in {variable} is missing"))?;
+            let is_sound = token.len() >= 8 && token.bytes().all(|byte| byte.is_ascii_graphic());
+            is_sound
+                .then_some(token)
+                .ok_or(format!("the token in {variable} is not 8 or more characters without spaces"))
+        });
+        Ok(Self { key, token: token.transpose()? })
+    }
+}
+
+#[derive(Clone)]
+pub(crate) enum Guard {
+    /// No key is given away: whoever can connect may pass.
+    Open,
+    /// Programs on this machine.
+    Loopback,
+    /// Whoever has this.
+    Token(String),
+}
+
+impl Guard {
+    pub(crate) fn new(secrets: &Secrets) -> Self {
+        match (&secrets.token, &secrets.key) {
+            (Some(token), _) => Self::Token(token.clone()),
+            (None, Some(_)) => Self::Loopback,
+            (None, None) => Self::Open,
+        }
+    }
+
+    /// May this call be sent?
+    pub(crate) fn admit(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Problem> {
+        match self {
+            Self::Open => Ok(()),
+            Self::Loopback if is_local(peer, headers) => Ok(()),
+            Self::Loopback => Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "invalid_request_error",
+                Some("not_local"),
+                "The gateway adds its own API key to calls, and so lets in only programs on its machine. Start it with \
+                 --token-from-env to let in others.",
+            )),
+            Self::Token(token) if bearer(headers).is_some_and(|given| is_same(given, token.as_bytes())) => Ok(()),
+            Self::Token(_) => Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "invalid_request_error",
+                Some("invalid_api_key"),
+                "The gateway expects its token as the API key.",
+            )),
+        }
+    }
+
+    /// May this caller see the gateway's own pages? No key can be spent on them.
+    pub(crate) fn admit_to_pages(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Problem> {
+        if is_local(peer, headers) { Ok(()) } else { self.admit(peer, headers) }
+    }
+}
+
+/// From this machine, and not because a page from elsewhere made a browser on it ask: that page can have any name
+/// resolve to this machine, and can post without being asked whether it may.
+fn is_local(peer: SocketAddr, headers: &HeaderMap) -> bool {
+    let is_local_name = |name: &[u8]| str::from_utf8(name).is_ok_and(is_loopback_name);
+    let is_ours = |origin: &[u8]| {
+        let host = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+        host.is_some_and(is_local_name)
+    };
+    peer.ip().to_canonical().is_loopback()
+        && headers.get_all(HOST).iter().all(|host| is_local_name(host.as_bytes()))
+        && headers.get_all(ORIGIN).iter().all(|origin| is_ours(origin.as_bytes()))
+}
+
+/// `localhost`, `127.0.0.1:8080`, `[::1]:8080` …
+fn is_loopback_name(name: &str) -> bool {
+    let Ok(uri) = name.parse::<Uri>() else { return false };
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || host.to_ascii_lowercase().ends_with(".localhost")
+        || host.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(AUTHORIZATION)?.as_bytes();
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
+/// Takes as long whatever is different.
+fn is_same(given: &[u8], token: &[u8]) -> bool {
+    let differences = given.iter().zip(token).fold(0, |all, (a, b)| std::hint::black_box(all | (a ^ b)));
+    given.len() == token.len() && differences == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn headers(given: &[(HeaderName, &'static str)]) -> HeaderMap {
+        given.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn only_programs_on_this_machine_are_local() {
+        for (peer, host, origin, expected) in [
+            ("127.0.0.1:1", "localhost:8080", None, true),
+            ("[::1]:1", "[::1]:8080", None, true),
+            ("[::ffff:127.0.0.1]:1", "127.0.0.1", None, true),
+            ("10.0.0.2:1", "localhost:8080", None, false),
+            ("127.0.0.1:1", "evil.example:8080", None, false),
+            ("127.0.0.1:1", "localhost.evil.example", None, false),
+            ("127.0.0.1:1", "localhost:8080", Some("http://localhost:3000"), true),
+            ("127.0.0.1:1", "localhost:8080", Some("https://evil.example"), false),
+            ("127.0.0.1:1", "localhost:8080", Some("null"), false),
+        ] {
+            let mut given = headers(&[(HOST, host)]);
+            given.extend(origin.map(|origin| (ORIGIN, HeaderValue::from_static(origin))));
+            assert_eq!(is_local(peer.parse().unwrap(), &given), expected, "{peer} {host} {origin:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_needed_whole() {
+        let guard = Guard::Token("tok-12345".into());
+        let peer = "127.0.0.1:1".parse().unwrap();
+        for (value, expected) in [
+            ("Bearer tok-12345", true),
+            ("bearer tok-12345", true),
+            ("Bearer tok-1234", false),
+            ("Bearer tok-123456", false),
+            ("Bearer", false),
+            ("Basic tok-12345", false),
+        ] {
+            assert_eq!(guard.admit(peer, &headers(&[(AUTHORIZATION, value)])).is_ok(), expected, "{value}");
+        }
+        assert!(guard.admit(peer, &HeaderMap::new()).is_err());
+    }
+}

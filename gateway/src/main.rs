@@ -1,0 +1,88 @@
+//! A local reverse proxy that puts the layers of tower-outbound in front of an OpenAI-like API. See `--help`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use gateway::{Gateway, Options, Secrets};
+use tokio::net::TcpListener;
+use tower::BoxError;
+use tower_outbound::mock::{Faults, Limits, MockApi, MockServer};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(&Options::parse()).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => {
+            eprintln!("stopped with calls still in flight");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("gateway: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether all calls ended before the gateway did.
+async fn run(options: &Options) -> Result<bool, BoxError> {
+    let secrets = Secrets::from_env(options)?;
+    let mock = match &options.upstream {
+        Some(_) => None,
+        None => Some(mock(options).await?),
+    };
+    let upstream = options.upstream.clone().or_else(|| mock.as_ref().map(MockServer::url)).unwrap_or_default();
+    let gateway = Gateway::new(options, &upstream, &secrets)?;
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
+    let here = listener.local_addr()?;
+
+    let api = if mock.is_some() { "a mock API in this process, at " } else { "" };
+    println!("listening on http://{here}, in front of {api}{upstream}");
+    println!("  base_url for clients  http://{here}/v1");
+    println!("  status page           http://{here}/");
+    match (&secrets.key, &secrets.token) {
+        (None, _) => println!("  calls carry their callers' own keys"),
+        (Some(key), None) => println!("  adds the key {} for programs on this machine", key.fingerprint()),
+        (Some(key), Some(_)) => println!("  adds the key {} for those who have the token", key.fingerprint()),
+    }
+
+    let is_done = tokio::select! {
+        is_done = gateway.serve(listener, signal()) => is_done?,
+        () = twice() => false,
+    };
+    Ok(is_done)
+}
+
+async fn mock(options: &Options) -> Result<MockServer, BoxError> {
+    let mut builder = MockApi::builder()
+        .limits(Limits::per_minute(options.mock_rpm, options.mock_tpm))
+        .faults(Faults::none().server_error(options.mock_errors));
+    if !options.mock_fast {
+        builder = builder.realistic_latency();
+    }
+    Ok(builder.build().serve().await?)
+}
+
+/// Ctrl-C or SIGTERM.
+async fn signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}
+
+/// Who asks a second time wants it now.
+async fn twice() {
+    signal().await;
+    eprintln!("stopping: calls in flight may end (once more to stop at once)");
+    signal().await;
+}

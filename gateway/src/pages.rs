@@ -1,0 +1,158 @@
+//! What the gateway shows of itself.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    body::Body,
+    extract::{ConnectInfo, Request, State},
+    response::Response,
+};
+use http::{HeaderMap, HeaderValue, header};
+use serde::Serialize;
+use tower_outbound::{QuotaMeterLayer, quota_meter::Level};
+
+use crate::{
+    guard::Guard,
+    history::{History, Sample},
+    metrics::Metrics,
+};
+
+const PAGE: &str = include_str!("status.html");
+/// The page is one file, and asks nobody but the gateway.
+const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; \
+                      img-src data:; frame-ancestors 'none'";
+
+/// What the pages tell of.
+#[derive(Clone)]
+pub(crate) struct Pages {
+    pub(crate) facts: Arc<Facts>,
+    pub(crate) guard: Guard,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) meter: QuotaMeterLayer,
+    pub(crate) history: Arc<History>,
+}
+
+/// What does not change.
+#[derive(Debug, Serialize)]
+pub(crate) struct Facts {
+    pub(crate) version: &'static str,
+    pub(crate) upstream: String,
+    pub(crate) is_mock: bool,
+    /// Which key is added: its fingerprint.
+    pub(crate) key: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Status<'a> {
+    #[serde(flatten)]
+    facts: &'a Facts,
+    uptime: f64,
+    in_flight: u64,
+    waiting: usize,
+    good: u64,
+    failed: u64,
+    refused: u64,
+    limited: u64,
+    retries: u64,
+    resends: u64,
+    requests: Option<Quota>,
+    tokens: Option<Quota>,
+    expected_wait: Option<f64>,
+    gate_opens_in: Option<f64>,
+    spent: Option<String>,
+    samples: Vec<Sample>,
+}
+
+#[derive(Serialize)]
+struct Quota {
+    limit: f64,
+    remaining: f64,
+    per_minute: f64,
+}
+
+impl From<Level> for Quota {
+    fn from(level: Level) -> Self {
+        Self { limit: level.limit, remaining: level.remaining, per_minute: level.refill_per_second * 60.0 }
+    }
+}
+
+type Asked = (State<Pages>, ConnectInfo<SocketAddr>, HeaderMap);
+
+/// The status page.
+pub(crate) async fn status_page(asked: Asked) -> Response {
+    asked.show(|_| ("text/html; charset=utf-8", PAGE.into()))
+}
+
+/// What the status page asks for each second; `?since=n` gives only the samples after the n-th.
+pub(crate) async fn status(
+    State(pages): State<Pages>,
+    peer: ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    request: Request,
+) -> Response {
+    let since = request.uri().query().and_then(|query| query.strip_prefix("since=")?.parse().ok()).unwrap_or(0);
+    (State(pages), peer, headers).show(|pages| ("application/json", pages.status(since).into()))
+}
+
+/// Whether the gateway runs. Whether the API does, it says on each call.
+pub(crate) async fn health() -> &'static str {
+    "ok\n"
+}
+
+/// For Prometheus.
+pub(crate) async fn metrics(asked: Asked) -> Response {
+    asked.show(|pages| {
+        ("text/plain; version=0.0.4; charset=utf-8", pages.metrics.render(&pages.meter.snapshot()).into())
+    })
+}
+
+impl Pages {
+    fn status(&self, since: u64) -> String {
+        let (totals, quota) = (self.metrics.totals(), self.meter.snapshot());
+        let status = Status {
+            facts: &self.facts,
+            uptime: self.metrics.uptime().as_secs_f64(),
+            in_flight: totals.in_flight.saturating_sub(quota.waiting as u64),
+            waiting: quota.waiting,
+            good: totals.good,
+            failed: totals.failed,
+            refused: totals.own,
+            limited: totals.limited,
+            retries: totals.retries,
+            resends: totals.resends,
+            requests: quota.requests.map(Quota::from),
+            tokens: quota.tokens.map(Quota::from),
+            expected_wait: quota.expected_wait.map(|wait| wait.as_secs_f64()),
+            gate_opens_in: quota.gate_opens_in.map(|wait| wait.as_secs_f64()),
+            spent: quota.spent.map(|error| error.to_string()),
+            samples: self.history.since(since),
+        };
+        serde_json::to_string(&status).unwrap_or_default()
+    }
+}
+
+trait Show {
+    fn show(self, page: impl FnOnce(&Pages) -> (&'static str, Body)) -> Response;
+}
+
+impl Show for Asked {
+    /// The page, for whom it may be shown to.
+    fn show(self, page: impl FnOnce(&Pages) -> (&'static str, Body)) -> Response {
+        let (State(pages), ConnectInfo(peer), headers) = self;
+        if let Err(problem) = pages.guard.admit_to_pages(peer, &headers) {
+            return problem.into_response();
+        }
+        let (media, body) = page(&pages);
+        let mut response = Response::new(body);
+        for (name, value) in [
+            (header::CONTENT_TYPE, media),
+            (header::CACHE_CONTROL, "no-store"),
+            (header::CONTENT_SECURITY_POLICY, POLICY),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::REFERRER_POLICY, "no-referrer"),
+        ] {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+}

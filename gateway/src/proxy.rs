@@ -1,0 +1,134 @@
+//! One call, on its way through.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    body::Body,
+    extract::{ConnectInfo, Request, State},
+    response::Response,
+};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, StatusCode, Version,
+    header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE},
+};
+use tower::{BoxError, Service, ServiceExt};
+use tower_outbound::{TokenCost, backoff_retry::RetryReport};
+
+use crate::{
+    body::{Keeping, Upload},
+    errors::{Problem, SHOULD_RETRY},
+    guard::Guard,
+    headers,
+    metrics::Metrics,
+    target::Target,
+};
+
+/// What every call needs.
+#[derive(Clone)]
+pub(crate) struct Proxy<S> {
+    pub(crate) stack: S,
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+pub(crate) struct Rules {
+    pub(crate) target: Target,
+    pub(crate) guard: Guard,
+    /// The callers' own keys are taken off.
+    pub(crate) has_key: bool,
+    pub(crate) accept_encoding: bool,
+    pub(crate) replay_bytes: usize,
+}
+
+/// Forwards a call, and its answer as it comes.
+pub(crate) async fn forward<S, B>(
+    State(Proxy { stack, rules, metrics }): State<Proxy<S>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response
+where
+    S: Service<http::Request<Upload>, Response = Response<B>, Error = BoxError>,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    let mut call = metrics.begin();
+    let result = match rules.outbound(peer, request) {
+        Ok(request) => stack.oneshot(request).await.map_err(|error| Problem::of(&*error)),
+        Err(problem) => Err(problem),
+    };
+    match result {
+        Ok(mut response) => {
+            inbound(&mut response, &metrics);
+            call.answered(response.status());
+            response.map(|body| Body::new(Keeping::new(body, call)))
+        }
+        Err(problem) => {
+            let response = problem.into_response();
+            call.refused(response.status());
+            response
+        }
+    }
+}
+
+impl Rules {
+    /// The call as it goes to the API.
+    fn outbound(&self, peer: SocketAddr, request: Request) -> Result<http::Request<Upload>, Problem> {
+        let (parts, body) = request.into_parts();
+        self.guard.admit(peer, &parts.headers)?;
+        if parts.method == Method::CONNECT {
+            return Err(Problem::invalid(StatusCode::METHOD_NOT_ALLOWED, "The gateway makes no tunnels."));
+        }
+        if parts.headers.get(UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+            return Err(Problem::invalid(StatusCode::NOT_IMPLEMENTED, "The gateway carries no WebSockets."));
+        }
+        let uri = self.target.locate(&parts.uri).ok_or_else(|| {
+            Problem::invalid(StatusCode::BAD_REQUEST, "The gateway forwards only requests for a path.")
+        })?;
+
+        let mut headers = parts.headers;
+        self.prepare(&mut headers);
+        let is_json = headers.get(CONTENT_TYPE).is_none_or(|media| media.as_bytes().starts_with(b"application/json"));
+        let mut request = http::Request::new(Upload::new(body, self.replay_bytes));
+        *request.method_mut() = parts.method;
+        *request.uri_mut() = uri;
+        *request.version_mut() = Version::HTTP_11;
+        *request.headers_mut() = headers;
+        if !is_json {
+            // A file is no prompt, however long it is.
+            request.extensions_mut().insert(TokenCost(0));
+        }
+        Ok(request)
+    }
+
+    fn prepare(&self, headers: &mut HeaderMap) {
+        let takes_trailers = headers::takes_trailers(headers);
+        if headers.contains_key(TRANSFER_ENCODING) {
+            // Of two lengths the chunks' own is the one that was read by.
+            headers.remove(CONTENT_LENGTH);
+        }
+        headers::strip_hop_by_hop(headers);
+        if takes_trailers {
+            headers::take_trailers(headers);
+        }
+        // The client names the host that it calls. Who expects a "continue" has had it from this side.
+        headers.remove(HOST);
+        headers.remove(EXPECT);
+        if self.has_key {
+            headers.remove(AUTHORIZATION);
+        }
+        if !self.accept_encoding {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+    }
+}
+
+/// The answer as it goes to the caller.
+fn inbound<B>(response: &mut Response<B>, metrics: &Metrics) {
+    if let Some(report) = response.extensions().get::<RetryReport>() {
+        metrics.resent(report.resends);
+        if report.stopped.is_some() && !response.headers().contains_key(SHOULD_RETRY) {
+            response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
+    }
+    headers::strip_hop_by_hop(response.headers_mut());
+}

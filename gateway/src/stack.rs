@@ -1,0 +1,74 @@
+//! The layers, over a client.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use tower::{BoxError, Service, ServiceBuilder};
+use tower_outbound::{
+    ApiKey, BackoffRetryLayer, ErrorClassifyLayer, KeyCheckLayer, Origin, Providers, QuotaMeterLayer,
+    backoff_retry::{Repeat, Standard},
+    provider::OpenAi,
+};
+
+use crate::{Options, body::Upload, metrics::Metrics};
+
+/// A connection that is not made by then is not made at all.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// OpenAI closes idle connections later than that.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// The meter by the options: made first, for the status page looks at it too.
+pub(crate) fn meter(options: &Options) -> QuotaMeterLayer {
+    QuotaMeterLayer::new().max_wait(options.max_wait).max_queue(options.max_queue)
+}
+
+/// Sends calls to the API, with `key` on them if there is one.
+pub(crate) fn stack(
+    options: &Options,
+    key: Option<(ApiKey, Origin)>,
+    meter: &QuotaMeterLayer,
+    metrics: &Arc<Metrics>,
+) -> impl Service<
+    Request<Upload>,
+    Response = Response<impl Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static>,
+    Error = BoxError,
+    Future: Send,
+> + Clone
++ Send
++ Sync
++ 'static {
+    let (on_retry, on_answer) = (Arc::clone(metrics), Arc::clone(metrics));
+    // As OpenAI's own clients, it repeats what may have been processed.
+    let retry = BackoffRetryLayer::new()
+        .policy(Standard::new().max_attempts(options.attempts))
+        .repeat(Repeat::All)
+        .on_retry(move |_, _| on_retry.retried());
+    ServiceBuilder::new()
+        .layer(retry)
+        .option_layer(key.map(|(key, origin)| KeyCheckLayer::new(key, origin)))
+        .layer(meter)
+        .layer(ErrorClassifyLayer::new(Providers::by_host().otherwise(OpenAi)))
+        .map_result(move |result: Result<Response<_>, BoxError>| {
+            on_answer.answered_upstream(result.as_ref().ok().map(Response::status));
+            result
+        })
+        .timeout(options.attempt_timeout)
+        .service(client())
+}
+
+fn client() -> Client<HttpsConnector<HttpConnector>, Upload> {
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    let https = HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().wrap_connector(http);
+    // HTTP/1.1 alone: over HTTP/2 all calls would share one connection, and wait for each other when it has no stream left.
+    Client::builder(TokioExecutor::new()).pool_idle_timeout(IDLE).pool_timer(TokioTimer::new()).build(https)
+}

@@ -1,0 +1,9 @@
+//! The gateway over TCP: between a client and a server that write and read their own bytes.
+
+mod access;
+mod errors;
+mod headers;
+mod pages;
+mod stop;
+mod streams;
+mod wire;
