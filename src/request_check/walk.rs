@@ -234,7 +234,7 @@ impl<'a> Walk<'a, '_> {
         let is_needed = match field.need {
             Need::No => false,
             Need::Yes => true,
-            Need::Unless(others) => !others.iter().any(|name| is_there(name)),
+            Need::Unless(others) => !others.iter().any(is_there),
         };
         if is_needed && self.faults.len() < MAX_FAULTS {
             let mut pointer = path.pointer();
