@@ -8,7 +8,11 @@ mod call;
 pub mod error;
 #[cfg(feature = "error-classify")]
 pub mod error_classify;
+#[cfg(feature = "fallback")]
+pub mod fallback;
 mod hint;
+#[cfg(any(feature = "backoff-retry", feature = "fallback"))]
+mod kept;
 #[cfg(feature = "key-check")]
 pub mod key_check;
 pub mod limits;
@@ -29,6 +33,8 @@ pub use call::{Again, Call, Gate, Lease, Refused};
 pub use error::{ApiError, ErrorKind, RetryHint, failure, find_cause};
 #[cfg(feature = "error-classify")]
 pub use error_classify::{ErrorClassify, ErrorClassifyLayer};
+#[cfg(feature = "fallback")]
+pub use fallback::{Fallback, FallbackLayer};
 #[cfg(feature = "key-check")]
 pub use key_check::{ApiKey, KeyCheck, KeyCheckLayer, Origin};
 pub use provider::{Provider, Providers};
