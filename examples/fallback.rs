@@ -30,7 +30,7 @@ async fn main() -> Result<(), BoxError> {
 
     let client = Client::builder(TokioExecutor::new()).build_http();
     let classify = ErrorClassifyLayer::new(OpenAi);
-    let breaker = Breaker::new().open_for(Duration::from_secs(1));
+    let breaker = Breaker::new().window(LINE).open_for(LINE);
     let fallback = FallbackLayer::new().breaker(breaker.clone()).rewritten(
         "standby",
         classify.layer(client.clone()),
