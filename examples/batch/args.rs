@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::{
+    net::SocketAddr,
     num::{NonZeroU64, NonZeroUsize},
     path::PathBuf,
 };
@@ -51,6 +52,10 @@ pub(crate) struct Args {
     /// Share of calls on which each other fault of the embedded API falls: 502, 503, connections dropped, cut answers
     #[arg(long, value_name = "SHARE", default_value = "0", conflicts_with = "base_url")]
     pub(crate) faults: f64,
+
+    /// Only serve the embedded API at this address, such as 127.0.0.1:8080, for others to share: they take --base-url
+    #[arg(long, value_name = "ADDR", conflicts_with_all = ["base_url", "input", "output", "compare", "retry_failed"])]
+    pub(crate) serve: Option<SocketAddr>,
 
     /// Items in the generated batch
     #[arg(long, value_name = "N", default_value = "735", conflicts_with = "input")]

@@ -10,6 +10,7 @@ mod progress;
 mod report;
 mod run;
 mod sdk;
+mod serve;
 mod stack;
 mod wire;
 
@@ -117,6 +118,10 @@ fn embedded(args: &Args) -> MockApi {
 }
 
 async fn batch(args: Args) -> Result<ExitCode, String> {
+    if let Some(addr) = args.serve {
+        serve::serve(embedded(&args), addr, interrupt(), args.json).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let source = match &args.input {
         Some(path) => Source::File(path.clone()),
         None => Source::Made { items: args.items.get(), seed: args.seed },
@@ -191,7 +196,8 @@ async fn ours(args: &Args, source: &Source, items: u64, target: &Target, opened:
         Some((api, _)) => Some(api.physical_limit(args.workers.get())),
         None => limit_as_learned(&meter, &counts, &tally),
     };
-    (totals(items, &tally, &counts).timed(elapsed, limit), failed_before)
+    let report = Report { limit_is_learned: target.mock.is_none(), ..totals(items, &tally, &counts) };
+    (report.timed(elapsed, limit), failed_before)
 }
 
 /// The same batch with plain retries; what comes of it is counted and thrown away.
@@ -261,6 +267,7 @@ fn totals(items: u64, tally: &Tally, counts: &Counts) -> Report {
         elapsed_s: 0.0,
         limit_s: None,
         ratio: None,
+        limit_is_learned: false,
         failed_by_kind: tally.kinds(),
     }
 }

@@ -25,19 +25,27 @@ pub(crate) struct Report {
     /// The least time that the quota allows for the calls that were admitted; null where the quota is not known.
     pub(crate) limit_s: Option<f64>,
     pub(crate) ratio: Option<f64>,
+    /// Reckoned from the limits that the server told of, and from the calls of this program alone.
+    #[serde(skip)]
+    pub(crate) limit_is_learned: bool,
     /// Items that failed in this run, by kind.
     pub(crate) failed_by_kind: BTreeMap<String, u64>,
 }
 
 impl Report {
     pub(crate) fn timed(mut self, elapsed: Duration, limit: Option<Duration>) -> Self {
-        let round = |seconds: f64, digits: f64| (seconds * digits).round() / digits;
-        self.elapsed_s = round(elapsed.as_secs_f64(), 1e3);
-        self.limit_s = limit.map(|limit| round(limit.as_secs_f64(), 1e3));
-        self.ratio =
-            limit.filter(|limit| !limit.is_zero()).map(|limit| round(elapsed.as_secs_f64() / limit.as_secs_f64(), 1e4));
+        self.elapsed_s = rounded(elapsed.as_secs_f64(), 1e3);
+        self.limit_s = limit.map(|limit| rounded(limit.as_secs_f64(), 1e3));
+        self.ratio = limit
+            .filter(|limit| !limit.is_zero())
+            .map(|limit| rounded(elapsed.as_secs_f64() / limit.as_secs_f64(), 1e4));
         self
     }
+}
+
+/// To so many parts of one.
+pub(crate) fn rounded(number: f64, parts: f64) -> f64 {
+    (number * parts).round() / parts
 }
 
 /// One line of JSON: the totals, and beside them those of the SDK's way, if it was run too.
@@ -67,6 +75,9 @@ pub(crate) fn table(columns: &[(&str, &Report)]) -> String {
         let titles = std::cell::RefCell::new(columns.iter().map(|(title, _)| (*title).to_owned()));
         row("", &|_| titles.borrow_mut().next().unwrap_or_default());
     }
+    // What else draws on the quota is not known here, unless the API is.
+    let is_learned = columns.iter().any(|(_, report)| report.limit_is_learned);
+    let best = if is_learned { "at best, alone on the quota" } else { "at best, by the quota" };
     row("items", &|report| report.items.to_string());
     row("answered", &|report| share(report.ok, report.items));
     row("failed", &|report| share(report.failed, report.items));
@@ -84,7 +95,7 @@ pub(crate) fn table(columns: &[(&str, &Report)]) -> String {
     row("calls", &|report| report.calls.to_string());
     row("429s", &|report| share(report.rejected, report.items));
     row("time", &|report| format!("{:.1} s", report.elapsed_s));
-    row("at best, by the quota", &|report| report.limit_s.map_or("unknown".into(), |limit| format!("{limit:.1} s")));
+    row(best, &|report| report.limit_s.map_or("unknown".into(), |limit| format!("{limit:.1} s")));
     row("ratio", &|report| report.ratio.map_or("unknown".into(), |ratio| format!("{ratio:.3}")));
     text
 }

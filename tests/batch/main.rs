@@ -3,6 +3,7 @@
 
 mod errors;
 mod resume;
+mod shared;
 
 use std::{
     collections::HashMap,
@@ -170,9 +171,20 @@ async fn help_explains_each_setting() {
     let mut command = batch();
     command.arg("--help");
     let said = String::from_utf8(run(command).await.stdout).unwrap();
-    for flag in
-        ["--input", "--output", "--base-url", "--workers", "--rpm", "--tpm", "--items", "--seed", "--json", "--compare"]
-    {
+    for flag in [
+        "--input",
+        "--output",
+        "--base-url",
+        "--workers",
+        "--rpm",
+        "--tpm",
+        "--items",
+        "--seed",
+        "--json",
+        "--compare",
+        "--serve",
+        "--serve",
+    ] {
         assert!(said.contains(flag), "{flag} in {said}");
     }
 }
