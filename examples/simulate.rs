@@ -93,7 +93,7 @@ fn outages(outage: &Outage, title: &str, runs: u64) -> Chart {
         ("openai_sdk", BackoffRetryLayer::openai_sdk()),
         ("aws_standard", BackoffRetryLayer::aws_standard()),
         ("default", standard()),
-        ("a tenth, floor 0.1", standard().budget(Budget::share_of_traffic(0.1).floor(0.1))),
+        ("a tenth, floor 10", standard().budget(Budget::share_of_traffic(0.1).floor(10.0))),
     ];
     let results = policies.map(|(name, layer)| {
         let results: Vec<Run> = (0..runs).map(|seed| outage.run(&layer, seed)).collect();

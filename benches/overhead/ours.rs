@@ -6,7 +6,7 @@ use http::Request;
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_outbound::{
     Call, ErrorClassifyLayer,
-    backoff_retry::{BackoffRetryLayer, Repeat},
+    backoff_retry::{BackoffRetryLayer, Budget, Repeat},
     key_check::{ApiKey, KeyCheckLayer, Origin},
     provider::OpenAi,
     quota_meter::QuotaMeterLayer,
@@ -101,8 +101,9 @@ pub(crate) fn one_retry() -> Vec<Case> {
     ]
 }
 
+/// With as much of a budget as tower's has, for calls that are all retried.
 fn retry() -> BackoffRetryLayer {
-    BackoffRetryLayer::new().repeat(Repeat::All)
+    BackoffRetryLayer::new().repeat(Repeat::All).budget(Budget::share_of_traffic(0.1).floor(10.0))
 }
 
 fn key() -> KeyCheckLayer {

@@ -25,8 +25,8 @@ pub struct BackoffRetryLayer {
 }
 
 impl BackoffRetryLayer {
-    /// The [`Standard`] policy; only what may be processed twice is repeated; retries at most a tenth of the calls, or 10
-    /// a second; no deadline; no single wait over 120 s.
+    /// The [`Standard`] policy; only what may be processed twice is repeated; retries at most a tenth of the calls, or
+    /// ten at once where there are few; no deadline; no single wait over 120 s.
     #[must_use]
     pub fn new() -> Self {
         Self::with(Settings {

@@ -7,6 +7,7 @@
 //! | reqwest-middleware | [`reqwest_middleware`]: the layers as one of its middlewares |
 //! | async-openai | [`async_openai`]: the layers in its `with_http_service` |
 //! | axum, tower-http | they speak `tower`: no bridge |
+//! | tonic | [`tonic`]: the layers between a generated client and its channel |
 //!
 //! None of them drops anything on the way: trailers, extensions, repeated headers, header values that are no text, and
 //! streams in either direction pass as they are.
@@ -17,3 +18,5 @@ pub mod async_openai;
 pub mod reqwest;
 #[cfg(feature = "reqwest-middleware")]
 pub mod reqwest_middleware;
+#[cfg(feature = "tonic")]
+pub mod tonic;

@@ -147,7 +147,12 @@ impl<'a> Taken<'a> {
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        lock(self.place).extend(mem::take(&mut self.extensions));
+        let mut place = lock(self.place);
+        if place.is_empty() {
+            *place = mem::take(&mut self.extensions);
+        } else {
+            place.extend(mem::take(&mut self.extensions));
+        }
     }
 }
 
@@ -173,7 +178,11 @@ impl<'a> Service<Request<Body>> for NextService<'a> {
                 Outgoing::Now(body) => Request::from_parts(parts, body),
                 Outgoing::Later(making) => put_in(parts, making.await?),
             };
-            taken.extensions.extend(request.extensions().clone());
+            if taken.extensions.is_empty() {
+                taken.extensions = request.extensions().clone();
+            } else {
+                taken.extensions.extend(request.extensions().clone());
+            }
             let request = reqwest::Request::try_from(request)?;
             let response = next.run(request, &mut taken.extensions).await.map_err(from_middleware)?;
             Ok(with_url(response))

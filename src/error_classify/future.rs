@@ -22,7 +22,7 @@ use super::{
 use crate::{
     ApiError,
     body::peek::Peek,
-    provider::{Choice, Reply, judge, judge_success},
+    provider::{Choice, Reply, grpc_head_fails, judge, judge_success},
 };
 
 pin_project! {
@@ -161,6 +161,9 @@ fn sought(parts: &Parts, settings: &Settings) -> Option<Sought> {
     }
     if !parts.status.is_success() {
         return None;
+    }
+    if settings.grpc && grpc_head_fails(&parts.headers) {
+        return Some(Sought::Failure);
     }
     let kind = parts.headers.get(CONTENT_TYPE)?.to_str().ok()?;
     let kind = kind.split(';').next().unwrap_or_default().trim();

@@ -23,6 +23,7 @@ pub(super) struct Settings {
     pub(super) json: bool,
     pub(super) incomplete: bool,
     pub(super) streams: bool,
+    pub(super) grpc: bool,
     pub(super) clock: WallClock,
 }
 
@@ -44,6 +45,7 @@ impl ErrorClassifyLayer {
             json: false,
             incomplete: false,
             streams: false,
+            grpc: false,
             clock: WallClock::default(),
         };
         Self { settings: Arc::new(settings) }
@@ -52,7 +54,7 @@ impl ErrorClassifyLayer {
     fn set(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         let settings = Arc::make_mut(&mut self.settings);
         change(settings);
-        settings.successes = settings.json || settings.streams;
+        settings.successes = settings.json || settings.streams || settings.grpc;
         self
     }
 
@@ -91,6 +93,13 @@ impl ErrorClassifyLayer {
     #[must_use]
     pub fn failures_in_streams(self, look: bool) -> Self {
         self.set(|settings| settings.streams = look)
+    }
+
+    /// Looks for a failed `grpc-status` in the heads of successes, where gRPC puts it if there is nothing else to answer;
+    /// with the provider [`Grpc`](crate::provider::Grpc). Off by default. Trailers are not waited for.
+    #[must_use]
+    pub fn failures_in_grpc_heads(self, look: bool) -> Self {
+        self.set(|settings| settings.grpc = look)
     }
 
     /// How many bytes of a stream are read for its first event, and for how long after the head. The defaults are 16 KiB and

@@ -1,41 +1,79 @@
 //! The future of a call with a key.
 
 use std::{
+    fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use http::Response;
+use http::{Request, Response};
 use pin_project_lite::pin_project;
+use tokio::{
+    sync::futures::OwnedNotified,
+    time::{Instant, Sleep, sleep_until},
+};
 use tower::BoxError;
+use tower_service::Service;
 
-use super::health::Loan;
-use crate::{Again, ApiError, ErrorKind, Gate, Refused, find_cause};
+use super::{
+    conceal,
+    pool::{Loan, Pool},
+    service::{Furnished, furnish, is_retried},
+};
+use crate::{Again, ApiError, Call, ErrorKind, Gate, Refused, find_cause};
 
 pin_project! {
     /// The response of a [`KeyCheck`](super::KeyCheck).
-    #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<F> {
+    pub struct ResponseFuture<S, B>
+    where
+        S: Service<Request<B>>,
+    {
         #[pin]
-        state: State<F>,
+        state: State<S::Future, S, B>,
     }
 }
 
 pin_project! {
-    #[derive(Debug)]
     #[project = StateProj]
-    enum State<F> {
+    enum State<F, S, B> {
         // Without a loan the request carries no key of ours.
         Sent { #[pin] future: F, loan: Option<Loan> },
+        Waiting { wait: Pin<Box<Wait<S, B>>> },
         Refused { refused: Option<Refused> },
     }
 }
 
-impl<F> ResponseFuture<F> {
-    pub(super) fn sent(future: F, loan: Option<Loan>) -> Self {
+pin_project! {
+    /// A source is being asked for a key.
+    struct Wait<S, B> {
+        pool: Arc<Pool>,
+        #[pin]
+        fetched: OwnedNotified,
+        #[pin]
+        deadline: Option<Sleep>,
+        // What goes next: the key, then the service made ready.
+        loan: Option<Option<Loan>>,
+        service: S,
+        request: Option<Request<B>>,
+    }
+}
+
+impl<S, B> ResponseFuture<S, B>
+where
+    S: Service<Request<B>>,
+{
+    #[inline]
+    pub(super) fn sent(future: S::Future, loan: Option<Loan>) -> Self {
         Self { state: State::Sent { future, loan } }
+    }
+
+    pub(super) fn waiting(pool: Arc<Pool>, fetched: OwnedNotified, service: S, request: Request<B>) -> Self {
+        let deadline = request.extensions().get::<Call>().and_then(Call::deadline).map(sleep_until);
+        let wait = Wait { pool, fetched, deadline, loan: None, service, request: Some(request) };
+        Self { state: State::Waiting { wait: Box::pin(wait) } }
     }
 
     pub(super) fn refused(refused: Refused) -> Self {
@@ -43,48 +81,147 @@ impl<F> ResponseFuture<F> {
     }
 }
 
-impl<F, RB, E> Future for ResponseFuture<F>
+impl<S, B, RB> Future for ResponseFuture<S, B>
 where
-    F: Future<Output = Result<Response<RB>, E>>,
-    E: Into<BoxError>,
+    S: Service<Request<B>, Response = Response<RB>>,
+    S::Error: Into<BoxError>,
 {
     type Output = Result<Response<RB>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProj::Sent { future, loan } => {
-                let mut result = ready!(future.poll(cx)).map_err(Into::into);
-                if let Some(loan) = loan {
-                    learn(loan, &mut result);
+        let mut state = self.project().state;
+        loop {
+            let next = match state.as_mut().project() {
+                StateProj::Sent { future, loan } => {
+                    let mut result = ready!(future.poll(cx)).map_err(Into::into);
+                    if let Some(loan) = loan {
+                        learn(loan, &mut result);
+                    }
+                    return Poll::Ready(result);
                 }
-                Poll::Ready(result)
+                StateProj::Waiting { wait } => match ready!(wait.as_mut().poll_key(cx)) {
+                    Ok((future, loan)) => State::Sent { future, loan },
+                    Err(error) => return Poll::Ready(Err(error)),
+                },
+                StateProj::Refused { refused } => {
+                    return refused.take().map_or(Poll::Pending, |refused| Poll::Ready(Err(refused.into())));
+                }
+            };
+            state.set(next);
+        }
+    }
+}
+
+impl<S, B> Wait<S, B>
+where
+    S: Service<Request<B>>,
+    S::Error: Into<BoxError>,
+{
+    /// Ready once the request has been handed to the inner service.
+    #[expect(clippy::type_complexity, reason = "the future, and the loan that it goes with")]
+    fn poll_key(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(S::Future, Option<Loan>), BoxError>> {
+        let mut this = self.project();
+        loop {
+            let Some(request) = this.request.as_mut() else { return Poll::Pending };
+            let is_alive = |loan: &Option<Loan>| loan.as_ref().is_none_or(|loan| loan.held.lease.is_alive());
+            if this.loan.as_ref().is_some_and(is_alive) {
+                ready!(this.service.poll_ready(cx)).map_err(Into::into)?;
+                let (Some(request), Some(loan)) = (this.request.take(), this.loan.take()) else { return Poll::Pending };
+                return Poll::Ready(Ok((this.service.call(request), loan)));
             }
-            StateProj::Refused { refused } => {
-                refused.take().map_or(Poll::Pending, |refused| Poll::Ready(Err(refused.into())))
+            if this.loan.take().is_some() {
+                // It died while the service was not ready.
+                return Poll::Ready(Err(Again { by: Gate::Key, not_before: Instant::now() }.into()));
+            }
+            if this.fetched.as_mut().poll(cx).is_pending() {
+                if let Some(deadline) = this.deadline.as_mut().as_pin_mut() {
+                    ready!(deadline.poll(cx));
+                    return Poll::Ready(Err(this.pool.refusal().into()));
+                }
+                return Poll::Pending;
+            }
+            match furnish(this.pool, this.pool.lend(is_retried(request)), request) {
+                Furnished::Go(loan) => *this.loan = Some(loan),
+                Furnished::Wait(fetched) => this.fetched.set(fetched),
+                Furnished::Refused(refused) => return Poll::Ready(Err(refused.into())),
             }
         }
     }
 }
 
 /// Tells the loan what the answer says of its key.
+#[inline]
 fn learn<RB>(loan: &mut Loan, result: &mut Result<Response<RB>, BoxError>) {
     match result {
-        Ok(response) => {
-            // A proxy on the way, or a network that wants a login, knows nothing of the key.
-            let is_of_the_way = matches!(response.status().as_u16(), 407 | 511);
-            match ApiError::of(response) {
-                _ if is_of_the_way => {}
-                Some(error) if error.kind() == ErrorKind::Authentication => loan.rejected(error),
-                _ if response.status().is_server_error() => {}
-                _ => loan.accepted(),
-            }
+        Ok(response) if response.status().as_u16() < 400 && response.extensions().get::<ApiError>().is_none() => {
+            loan.accepted(true);
         }
-        // Turned back while it waited, because its key died.
-        Err(error) if find_cause::<Again>(&**error).is_some_and(|again| again.by == Gate::Key) => {
-            if let Some(refusal) = loan.refusal() {
-                *error = refusal.into();
-            }
+        Ok(response) => learn_from(loan, response),
+        Err(error) => turned_back(loan, error),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn learn_from<RB>(loan: &mut Loan, response: &mut Response<RB>) {
+    let Some(mut error) = ApiError::of(response) else { return loan.accepted(true) };
+    if let Some(concealed) = conceal::in_failure(&error, &loan.held.key.0) {
+        error = concealed.clone();
+        response.extensions_mut().insert(concealed);
+    }
+    let can_go_again = match error.kind() {
+        // A proxy on the way, or a network that wants a login, knows nothing of the key.
+        _ if matches!(response.status().as_u16(), 407 | 511) => false,
+        ErrorKind::Authentication => loan.rejected(&error),
+        ErrorKind::QuotaExhausted => loan.spent(&error),
+        ErrorKind::RateLimit => {
+            loan.accepted(false);
+            loan.limited(&error)
         }
-        Err(_) => {}
+        _ if response.status().is_server_error() => false,
+        _ => {
+            loan.accepted(false);
+            false
+        }
+    };
+    if can_go_again {
+        response.extensions_mut().insert(Again { by: Gate::Key, not_before: Instant::now() });
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn turned_back(loan: &mut Loan, error: &mut BoxError) {
+    if let Some(again) = find_cause::<Again>(&**error) {
+        // Because its key died: with no other at hand there is no use in sending it again.
+        if again.by == Gate::Key
+            && let Some(refusal) = loan.refusal()
+        {
+            *error = refusal.into();
+        }
+        return;
+    }
+    let is_key_dead = !loan.held.lease.is_alive();
+    if find_cause::<Refused>(&**error).is_some_and(|refused| is_key_dead && refused.by() == Gate::Quota)
+        && loan.refusal().is_none()
+    {
+        // The quota was this key's, which is used up; another has one of its own.
+        *error = Again { by: Gate::Key, not_before: Instant::now() }.into();
+        return;
+    }
+    let owned = std::mem::replace(error, "".into());
+    *error = conceal::in_error(owned, &loan.held.key.0);
+}
+
+impl<S, B> fmt::Debug for ResponseFuture<S, B>
+where
+    S: Service<Request<B>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.state {
+            State::Sent { .. } => "key_check::ResponseFuture(sent)",
+            State::Waiting { .. } => "key_check::ResponseFuture(waiting)",
+            State::Refused { .. } => "key_check::ResponseFuture(refused)",
+        })
     }
 }

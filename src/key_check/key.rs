@@ -1,22 +1,49 @@
 //! [`ApiKey`]: a key that is sound, and never shown.
 
 use std::{
-    error::Error,
     fmt,
     hash::{DefaultHasher, Hasher},
+    path::Path,
 };
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
-/// An API key, checked when it is made, kept as the header value that carries it.
+use super::{
+    KeyError, KeyFault,
+    fault::{Place, fault},
+    file,
+};
+
+const BEARER: &str = "Bearer ";
+pub(super) const ORGANIZATION: HeaderName = HeaderName::from_static("openai-organization");
+pub(super) const PROJECT: HeaderName = HeaderName::from_static("openai-project");
+
+/// An API key, checked when it is made.
 ///
-/// Neither `Debug` nor `Display` shows it; its memory is wiped when the last clone is dropped.
+/// Neither `Debug` nor `Display` shows it; its memory is wiped when the last clone, and the last request that carries
+/// it, is dropped.
+///
+/// ```
+/// use tower_outbound::ApiKey;
+///
+/// let key = ApiKey::new("sk-test-0123456789")?.with_organization("org-0123456789")?;
+/// assert!(!format!("{key:?}").contains("0123456789"));
+///
+/// let error = ApiKey::new("“sk-test-0123456789”").unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "the key has a character outside ASCII (character 1, U+201C): was it pasted from formatted text?"
+/// );
+/// # Ok::<_, tower_outbound::key_check::KeyError>(())
+/// ```
 #[derive(Clone)]
 pub struct ApiKey {
-    bearer: HeaderValue,
+    /// `Bearer …`; the key alone is a part of the same buffer, so that there is one to wipe.
+    bearer: Bytes,
     fingerprint: u32,
+    beside: Beside,
 }
 
 impl ApiKey {
@@ -25,7 +52,7 @@ impl ApiKey {
     /// # Errors
     /// [`KeyError`] says what is wrong with it and where, and never shows it.
     pub fn new(key: &str) -> Result<Self, KeyError> {
-        Self::sound(key, None)
+        Self::sound(key, Place::Given)
     }
 
     /// The key in an environment variable.
@@ -33,34 +60,70 @@ impl ApiKey {
     /// # Errors
     /// [`KeyError`] names the variable, and says what is wrong with its value, which it never shows.
     pub fn from_env(variable: &str) -> Result<Self, KeyError> {
-        let error = |fault| KeyError { fault, variable: Some(variable.to_owned()) };
+        let place = Place::Variable(variable.into());
         match std::env::var(variable) {
-            Ok(key) => Self::sound(&Zeroizing::new(key), Some(variable)),
-            Err(std::env::VarError::NotPresent) => Err(error(KeyFault::NotSet)),
+            Ok(key) => Self::sound(&Zeroizing::new(key), place),
+            Err(std::env::VarError::NotPresent) => Err(KeyError::new(KeyFault::NotSet, place)),
             Err(std::env::VarError::NotUnicode(value)) => {
                 drop(Zeroizing::new(value.into_encoded_bytes()));
-                Err(error(KeyFault::NotUnicode))
+                Err(KeyError::new(KeyFault::NotUnicode, place))
             }
         }
     }
 
-    fn sound(key: &str, variable: Option<&str>) -> Result<Self, KeyError> {
-        let error = |fault| KeyError { fault, variable: variable.map(str::to_owned) };
-        if let Some(fault) = fault(key) {
-            return Err(error(fault));
+    /// The key in a file, such as a mounted secret, of at most 64 KiB.
+    ///
+    /// Line ends after the key are no part of it: editors and `echo` write them, and a shell's `$(cat file)` takes them
+    /// off as well. All else that is wrong with a key is wrong in a file, too.
+    ///
+    /// [`KeySource::file`](super::KeySource::file) reads it again when it changes.
+    ///
+    /// # Errors
+    /// [`KeyError`] names the file, and says what is wrong with it or with its content, which it never shows.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, KeyError> {
+        let path = path.as_ref();
+        let place = Place::File(path.into());
+        match file::read(path) {
+            Ok(text) => Self::sound(text.trim_end_matches(['\r', '\n']), place),
+            Err(fault) => Err(KeyError::new(fault, place)),
         }
-        let header = Zeroizing::new(["Bearer ", key].concat().into_bytes());
-        let mut bearer = HeaderValue::from_maybe_shared(Bytes::from_owner(header))
-            .map_err(|_| error(KeyFault::ControlCharacter { position: 1 }))?;
-        bearer.set_sensitive(true);
-        let mut hasher = DefaultHasher::new();
-        hasher.write(key.as_bytes());
-        Ok(Self { bearer, fingerprint: hasher.finish() as u32 })
     }
 
-    /// `Bearer …`, marked sensitive; a clone is one reference count.
-    pub(super) fn bearer(&self) -> &HeaderValue {
-        &self.bearer
+    fn sound(key: &str, place: Place) -> Result<Self, KeyError> {
+        if let Some(fault) = fault(key) {
+            return Err(KeyError::new(fault, place));
+        }
+        let bearer = Bytes::from_owner(Zeroizing::new([BEARER, key].concat().into_bytes()));
+        let mut hasher = DefaultHasher::new();
+        hasher.write(key.as_bytes());
+        Ok(Self { bearer, fingerprint: hasher.finish() as u32, beside: Beside::default() })
+    }
+
+    /// Sends this organization (`OpenAI-Organization`) along with the key.
+    ///
+    /// # Errors
+    /// [`KeyError`] if that can be no organization: `null`, empty, with spaces …
+    pub fn with_organization(self, organization: &str) -> Result<Self, KeyError> {
+        self.with_header(ORGANIZATION, organization)
+    }
+
+    /// Sends this project (`OpenAI-Project`) along with the key.
+    ///
+    /// # Errors
+    /// [`KeyError`] if that can be no project: `null`, empty, with spaces …
+    pub fn with_project(self, project: &str) -> Result<Self, KeyError> {
+        self.with_header(PROJECT, project)
+    }
+
+    /// Sends this header along with the key, and nowhere else: `x-goog-user-project`, `anthropic-workspace-id` …
+    ///
+    /// One that the request has already is left as it is.
+    ///
+    /// # Errors
+    /// [`KeyError`] as for a key.
+    pub fn with_header(mut self, name: HeaderName, value: &str) -> Result<Self, KeyError> {
+        self.beside.put(name, value)?;
+        Ok(self)
     }
 
     /// Eight hex digits that tell keys apart and give nothing of them away.
@@ -68,6 +131,68 @@ impl ApiKey {
     pub fn fingerprint(&self) -> String {
         format!("{:08x}", self.fingerprint)
     }
+
+    /// `Bearer …`, marked sensitive; a clone is one reference count, and so is this.
+    pub(super) fn bearer(&self) -> HeaderValue {
+        sensitive(self.bearer.clone())
+    }
+
+    /// The key alone, marked sensitive.
+    pub(super) fn alone(&self) -> HeaderValue {
+        sensitive(self.bearer.slice(BEARER.len()..))
+    }
+
+    /// The key's own characters; what is made of them is to be wiped.
+    pub(super) fn expose(&self) -> &str {
+        self.bearer.get(BEARER.len()..).and_then(|key| str::from_utf8(key).ok()).unwrap_or_default()
+    }
+
+    /// What goes along with it.
+    pub(super) fn beside(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.beside.0
+    }
+
+    /// With this along, as far as it has none of the same name itself.
+    pub(super) fn with_beside(mut self, beside: &Beside) -> Self {
+        for (name, value) in &beside.0 {
+            if !self.beside.has(name) {
+                self.beside.0.push((name.clone(), value.clone()));
+            }
+        }
+        self
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.bearer == other.bearer
+    }
+}
+
+/// Headers that go along with a key.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Beside(Vec<(HeaderName, HeaderValue)>);
+
+impl Beside {
+    pub(super) fn put(&mut self, name: HeaderName, value: &str) -> Result<(), KeyError> {
+        let unsound = |fault| KeyError::new(fault, Place::Header(name.clone()));
+        if let Some(fault) = fault(value) {
+            return Err(unsound(fault));
+        }
+        let value = HeaderValue::from_str(value).map_err(|_| unsound(KeyFault::ControlCharacter { position: 1 }))?;
+        self.0.retain(|(known, _)| *known != name);
+        self.0.push((name, value));
+        Ok(())
+    }
+
+    fn has(&self, name: &HeaderName) -> bool {
+        self.0.iter().any(|(known, _)| known == name)
+    }
+}
+
+fn sensitive(bytes: Bytes) -> HeaderValue {
+    // A sound key is visible ASCII throughout.
+    let mut value = HeaderValue::from_maybe_shared(bytes).unwrap_or(HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
 }
 
 impl fmt::Debug for ApiKey {
@@ -75,179 +200,6 @@ impl fmt::Debug for ApiKey {
         write!(f, "ApiKey({:08x})", self.fingerprint)
     }
 }
-
-/// A key that cannot be right: what is wrong, and in which variable. It never shows the key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyError {
-    fault: KeyFault,
-    variable: Option<String>,
-}
-
-impl KeyError {
-    /// What is wrong.
-    #[must_use]
-    pub fn fault(&self) -> &KeyFault {
-        &self.fault
-    }
-
-    /// The environment variable it came from.
-    #[must_use]
-    pub fn variable(&self) -> Option<&str> {
-        self.variable.as_deref()
-    }
-}
-
-/// What is wrong with a key. Positions count characters from 1.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum KeyFault {
-    /// The variable does not exist.
-    NotSet,
-    /// The variable's value is not Unicode.
-    NotUnicode,
-    /// There is nothing in it.
-    Empty,
-    /// There is nothing but white space in it.
-    Blank,
-    /// It is wrapped in quotes, as `docker --env-file` and Windows' `set` leave them.
-    Quoted,
-    /// It begins with `Bearer `, which is put before it anyway.
-    Bearer,
-    /// It is the word that a script writes for "no value": `undefined`, `null`, `None` …
-    NoValue,
-    /// It is an example from a manual, not a key.
-    Placeholder,
-    /// It begins with white space.
-    LeadingSpace,
-    /// It ends in white space or a line end.
-    TrailingSpace {
-        /// Where that begins.
-        position: usize,
-    },
-    /// It has white space within it.
-    InnerSpace {
-        /// Where.
-        position: usize,
-    },
-    /// It has a character that no header may carry.
-    ControlCharacter {
-        /// Where.
-        position: usize,
-    },
-    /// It has a character outside ASCII, such as a typographic quote or dash.
-    NotAscii {
-        /// Where.
-        position: usize,
-        /// Which.
-        character: char,
-    },
-}
-
-/// What scripts write where a value is missing.
-const NO_VALUES: [&str; 6] = ["undefined", "null", "nil", "none", "(null)", "nan"];
-/// What manuals write where a key goes; compared without case and separators.
-const PLACEHOLDERS: [&str; 13] = [
-    "yourapikey",
-    "yourapikeyhere",
-    "youropenaiapikey",
-    "yourkey",
-    "yourkeyhere",
-    "yourtoken",
-    "apikey",
-    "myapikey",
-    "skyourkey",
-    "skyourapikey",
-    "skyourkeyhere",
-    "changeme",
-    "openaiapikey",
-];
-
-/// The first thing wrong with a key, the most telling first.
-fn fault(key: &str) -> Option<KeyFault> {
-    if key.is_empty() {
-        return Some(KeyFault::Empty);
-    }
-    let trimmed = key.trim();
-    if trimmed.is_empty() {
-        return Some(KeyFault::Blank);
-    }
-    let position = |byte: usize| key[..byte].chars().count() + 1;
-    if let Some((at, character)) = key.char_indices().find(|(_, c)| !c.is_ascii()) {
-        return Some(KeyFault::NotAscii { position: position(at), character });
-    }
-    if ['"', '\'', '`'].into_iter().any(|quote| trimmed.starts_with(quote) || trimmed.ends_with(quote)) {
-        return Some(KeyFault::Quoted);
-    }
-    if trimmed.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("bearer "))
-        || trimmed.eq_ignore_ascii_case("bearer")
-    {
-        return Some(KeyFault::Bearer);
-    }
-    if NO_VALUES.iter().any(|word| trimmed.eq_ignore_ascii_case(word)) {
-        return Some(KeyFault::NoValue);
-    }
-    if is_placeholder(trimmed) {
-        return Some(KeyFault::Placeholder);
-    }
-    if key.trim_start().len() < key.len() {
-        return Some(KeyFault::LeadingSpace);
-    }
-    if trimmed.len() < key.len() {
-        return Some(KeyFault::TrailingSpace { position: position(trimmed.len()) });
-    }
-    key.char_indices().find_map(|(at, c)| match c {
-        ' ' | '\t' | '\r' | '\n' => Some(KeyFault::InnerSpace { position: position(at) }),
-        c if c.is_ascii_control() => Some(KeyFault::ControlCharacter { position: position(at) }),
-        _ => None,
-    })
-}
-
-fn is_placeholder(key: &str) -> bool {
-    let bare: String = key.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
-    let is_bracketed = key.starts_with('<') && key.ends_with('>')
-        || key.starts_with('{') && key.ends_with('}')
-        || key.starts_with("${")
-        || key.starts_with("$(");
-    let rest = key.trim_start_matches("sk-").trim_start_matches("proj-");
-    let is_filler = rest.len() >= 3 && rest.chars().all(|c| matches!(c, '.' | '*' | 'x' | 'X'));
-    is_bracketed || is_filler || PLACEHOLDERS.contains(&bare.as_str())
-}
-
-impl fmt::Display for KeyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.variable {
-            Some(variable) => write!(f, "the key in {variable} ")?,
-            None => f.write_str("the key ")?,
-        }
-        match &self.fault {
-            KeyFault::NotSet => f.write_str("is missing: the variable is not set"),
-            KeyFault::NotUnicode => f.write_str("is not text"),
-            KeyFault::Empty => f.write_str("is empty"),
-            KeyFault::Blank => f.write_str("is blank: nothing but white space"),
-            KeyFault::Quoted => f.write_str("has quotes around it: remove them"),
-            KeyFault::Bearer => f.write_str("begins with `Bearer`, which is added anyway: give the key alone"),
-            KeyFault::NoValue => f.write_str("is a script's word for \"no value\" (undefined, null …), not a key"),
-            KeyFault::Placeholder => f.write_str("is a placeholder from a manual, not a key"),
-            KeyFault::LeadingSpace => f.write_str("begins with white space (character 1): trim it"),
-            KeyFault::TrailingSpace { position } => {
-                write!(f, "ends in white space or a line end (character {position}): trim it")
-            }
-            KeyFault::InnerSpace { position } => {
-                write!(f, "has white space in it (character {position}): are these two values?")
-            }
-            KeyFault::ControlCharacter { position } => {
-                write!(f, "has a control character in it (character {position})")
-            }
-            KeyFault::NotAscii { position, character } => write!(
-                f,
-                "has a character outside ASCII (character {position}, U+{:04X}): was it pasted from formatted text?",
-                u32::from(*character)
-            ),
-        }
-    }
-}
-
-impl Error for KeyError {}
 
 #[cfg(test)]
 mod tests {
@@ -278,6 +230,7 @@ mod tests {
             ("${OPENAI_API_KEY}", KeyFault::Placeholder),
             ("sk-abc—def", KeyFault::NotAscii { position: 7, character: '—' }),
             ("\u{201d}sk-abcdef", KeyFault::NotAscii { position: 1, character: '\u{201d}' }),
+            ("\u{feff}sk-abcdef", KeyFault::ByteOrderMark),
             ("sk-abc def", KeyFault::InnerSpace { position: 7 }),
             ("sk-abc\ndef", KeyFault::InnerSpace { position: 7 }),
             ("sk-abc\u{7f}def", KeyFault::ControlCharacter { position: 7 }),
@@ -303,7 +256,10 @@ mod tests {
             match ApiKey::new(&given) {
                 Ok(made) => {
                     let expected = format!("Bearer {key}");
-                    prop_assert_eq!(made.bearer().as_bytes(), expected.as_bytes());
+                    let (bearer, alone) = (made.bearer(), made.alone());
+                    prop_assert_eq!(bearer.as_bytes(), expected.as_bytes());
+                    prop_assert_eq!(alone.as_bytes(), key.as_bytes());
+                    prop_assert_eq!(made.expose(), &key);
                     prop_assert!(made.bearer().is_sensitive());
                     let shown = format!("{made:?}");
                     prop_assert!(!shown.contains(&key));

@@ -1,9 +1,16 @@
 //! Puts a sound key on each request for the right host, and stops using one that the server refuses.
 //!
-//! A key is checked where it is made: a line end, quotes or `Bearer ` in a variable get an error that says so, and not
-//! a 401 later. It goes to one [`Origin`] only, in a header marked sensitive. After a 401 for it calls are
-//! [`Refused`](crate::Refused) at once, calls that wait in a `QuotaMeter` further in turn back, and one call a minute
-//! looks whether the key is well again.
+//! - A key is checked where it is made: a line end, quotes or `Bearer ` in a variable get an error that says so, and not
+//!   a 401 later.
+//! - It comes from a value, a variable, a file or an async function ([`KeySource`]), and goes where the API wants it
+//!   ([`Placement`]), in a header marked sensitive.
+//! - It goes to one [`Origin`] only. A redirect elsewhere passes without it where the layer that follows redirects
+//!   lies *outside* this one; a client that follows them by itself takes along what it was given.
+//! - After a 401, or once its quota is used up, a key is out of use. Where there is another, in the pool or from its
+//!   source, the call is marked [`Again`](crate::Again), so that a `BackoffRetry` further out sends it with that one
+//!   and nothing is lost; calls that wait in a `QuotaMeter` further in turn back. Else calls are
+//!   [`Refused`](crate::Refused) at once, and one a minute looks whether the key is well again.
+//! - After a 429 a key is spared until the server's hint, where there is another, and never refused.
 //!
 //! ```
 //! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
@@ -24,18 +31,31 @@
 //! # Ok(()) }
 //! ```
 
+mod conceal;
+mod fault;
+mod fetch;
+mod file;
 mod future;
-mod health;
+mod issuer;
 mod key;
 mod layer;
 mod origin;
+mod placement;
+mod pool;
 mod service;
+mod slot;
+mod snapshot;
+mod source;
 
 pub use self::{
+    fault::{KeyError, KeyFault},
     future::ResponseFuture,
-    health::KeyRejected,
-    key::{ApiKey, KeyError, KeyFault},
-    layer::KeyCheckLayer,
-    origin::{Origin, OriginError},
+    issuer::KeyWarning,
+    key::ApiKey,
+    layer::{Elsewhere, KeyCheckLayer},
+    origin::{Origin, OriginError, WrongOrigin},
+    placement::Placement,
     service::KeyCheck,
+    snapshot::{KeySnapshot, KeyState, NoSoundKey},
+    source::{KeySource, Token},
 };

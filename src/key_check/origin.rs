@@ -74,6 +74,10 @@ impl Origin {
             && authority.host().eq_ignore_ascii_case(&self.host)
     }
 
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
     fn is_loopback(&self) -> bool {
         let bare = self.host.trim_start_matches('[').trim_end_matches(']');
         &*self.host == "localhost" || bare.parse().is_ok_and(|address: IpAddr| address.is_loopback())
@@ -134,6 +138,39 @@ impl fmt::Display for OriginError {
 }
 
 impl Error for OriginError {}
+
+/// The request goes elsewhere than the key may; the cause of a [`Refused`](crate::Refused).
+///
+/// See [`Elsewhere::Refuse`](super::Elsewhere::Refuse).
+#[derive(Clone, Debug)]
+pub struct WrongOrigin {
+    expected: Origin,
+    found: Option<String>,
+}
+
+impl WrongOrigin {
+    pub(super) fn new(expected: &Origin, uri: &Uri) -> Self {
+        let scheme = uri.scheme_str().unwrap_or("?");
+        // Without what stands before an `@`.
+        let port = uri.port().map_or_else(String::new, |port| format!(":{port}"));
+        Self { expected: expected.clone(), found: uri.host().map(|host| format!("{scheme}://{host}{port}")) }
+    }
+
+    /// Whom the key is for.
+    #[must_use]
+    pub fn expected(&self) -> &Origin {
+        &self.expected
+    }
+}
+
+impl fmt::Display for WrongOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = self.found.as_deref().unwrap_or("no host");
+        write!(f, "the request is for {found}, the key for {} only", self.expected)
+    }
+}
+
+impl Error for WrongOrigin {}
 
 #[cfg(test)]
 mod tests {

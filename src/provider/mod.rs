@@ -41,6 +41,7 @@ mod apis;
 #[cfg_attr(not(feature = "error-classify"), allow(dead_code, reason = "only ErrorClassify reads bodies"))]
 mod facts;
 mod failure;
+mod grpc;
 #[cfg_attr(not(feature = "error-classify"), allow(dead_code, reason = "only ErrorClassify reads bodies"))]
 mod judge;
 mod rules;
@@ -54,6 +55,9 @@ pub use apis::{
     Together, XAi, by_name,
 };
 pub use failure::{Failure, Verdict};
+pub use grpc::Grpc;
+#[cfg(feature = "error-classify")]
+pub(crate) use grpc::head_fails as grpc_head_fails;
 pub(crate) use judge::judge_head;
 #[cfg(feature = "error-classify")]
 pub(crate) use judge::{Reply, Success, judge, judge_event, judge_success};

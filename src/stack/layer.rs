@@ -22,7 +22,7 @@ pub fn openai() -> Stack {
     let url = std::env::var("OPENAI_BASE_URL").ok().filter(|url| !url.trim().is_empty());
     let mut stack = Stack {
         key: ApiKey::from_env("OPENAI_API_KEY"),
-        base: Base::parse(url.as_deref().unwrap_or(OPENAI_BASE_URL)),
+        base: Base::parse(url.as_deref().unwrap_or(OPENAI_BASE_URL)).map(Arc::new),
         key_check: None,
         retry: BackoffRetryLayer::openai_sdk(),
         quota: QuotaMeterLayer::new(),
@@ -38,7 +38,7 @@ pub fn openai() -> Stack {
 #[derive(Clone, Debug)]
 pub struct Stack {
     key: Result<ApiKey, KeyError>,
-    base: Result<Base, OriginError>,
+    base: Result<Arc<Base>, OriginError>,
     /// `None` while something is wrong with key or base URL.
     key_check: Option<KeyCheckLayer>,
     retry: BackoffRetryLayer,
@@ -67,7 +67,7 @@ impl Stack {
     /// The key goes to this origin only. A request with no more than a path, such as `/models`, is sent under this URL.
     #[must_use]
     pub fn base_url(mut self, url: &str) -> Self {
-        self.base = Base::parse(url);
+        self.base = Base::parse(url).map(Arc::new);
         self.renew();
         self
     }
@@ -136,7 +136,7 @@ impl<S: Clone> Layer<S> for Stack {
     fn layer(&self, inner: S) -> Self::Service {
         let metered = self.quota.layer(self.classify.layer(inner));
         let keyed = option_layer(self.key_check.clone()).layer(metered);
-        StackService::new(self.retry.layer(keyed), self.base.clone().ok().map(Arc::new), self.fault().map(Arc::new))
+        StackService::new(self.retry.layer(keyed), self.base.clone().ok(), self.fault().map(Arc::new))
     }
 }
 

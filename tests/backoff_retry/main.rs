@@ -6,18 +6,17 @@ mod common;
 
 mod again;
 mod budget;
-mod chance;
+mod connections;
 mod curves;
 mod drained;
 mod dropped;
+mod event;
 mod limits;
 mod nested;
-mod presets;
 mod readiness;
 mod repeat;
 mod report;
 mod streams;
-mod tower_policy;
 mod waits;
 
 use std::time::Duration;

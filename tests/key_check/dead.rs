@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 use tower::{Layer, ServiceExt};
 use tower_outbound::{
     ErrorKind, RetryHint,
-    key_check::{ApiKey, KeyCheckLayer, Origin},
+    key_check::{ApiKey, KeyCheckLayer, KeyState, Origin},
     mock::{Script, Step, ok, status},
 };
 
@@ -37,10 +37,15 @@ async fn a_refusal_says_why_and_when_to_ask_again() {
     let error = send(&layer, &Script::new(), get()).await.unwrap_err();
     let (refused, reason) = rejected(&error);
     assert_eq!(refused.wait(), Some(secs(40.0)));
-    assert_eq!(reason.fingerprint(), key().fingerprint());
-    assert_eq!(reason.error().status().map(|status| status.as_u16()), Some(401));
-    let text = error.to_string();
-    assert!(text.starts_with("refused by the key check: the server refused the key"), "{text}");
+    let [only] = reason.keys() else { panic!("{reason:?}") };
+    assert_eq!((only.fingerprint.clone(), only.state), (Some(key().fingerprint()), KeyState::Rejected));
+    assert_eq!(only.error.as_ref().and_then(|error| error.status()).map(|status| status.as_u16()), Some(401));
+    let expected = format!(
+        "refused by the key check: the key {} was refused by the server (401 authentication: check the key), looked at \
+         again in 40.0s",
+        key().fingerprint()
+    );
+    assert_eq!(error.to_string(), expected);
 }
 
 #[tokio::test(start_paused = true)]
@@ -48,7 +53,8 @@ async fn a_classified_refusal_counts_whatever_its_status() {
     for (code, kind, is_dead) in [
         (400, ErrorKind::Authentication, true),
         (403, ErrorKind::Authentication, true),
-        (401, ErrorKind::QuotaExhausted, false),
+        (429, ErrorKind::QuotaExhausted, true),
+        (429, ErrorKind::RateLimit, false),
         (403, ErrorKind::Unknown, false),
     ] {
         let layer = layer();
@@ -70,15 +76,14 @@ async fn nothing_but_a_refusal_of_the_key_makes_it_refuse() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_429_never_makes_it_refuse_however_often() {
+async fn a_rate_limit_never_makes_it_refuse_however_often() {
     let layer = layer();
-    for kind in [ErrorKind::RateLimit, ErrorKind::QuotaExhausted] {
-        let script = Script::new().then_times(100, told(429, kind, RetryHint::Backoff)).then(ok("done"));
-        for _ in 0..100 {
-            assert_eq!(ask(&layer, &script).await, Ok(429));
-        }
-        assert_eq!(ask(&layer, &script).await, Ok(200));
+    let script = Script::new().then_times(100, told(429, ErrorKind::RateLimit, RetryHint::Backoff)).then(ok("done"));
+    for _ in 0..100 {
+        assert_eq!(ask(&layer, &script).await, Ok(429));
     }
+    assert_eq!(layer.snapshot()[0].state, KeyState::Cooling);
+    assert_eq!(ask(&layer, &script).await, Ok(200));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,16 +5,21 @@
 mod common;
 
 mod dead;
+mod folder;
 mod given;
 mod in_line;
+mod placed;
+mod pools;
 mod secrets;
 mod sound;
+mod sources;
+mod tcp;
 
 use http::{Request, Response};
 use tower::{BoxError, Layer, ServiceExt};
 use tower_outbound::{
     Gate, Refused, find_cause,
-    key_check::{ApiKey, KeyCheckLayer, KeyRejected, Origin},
+    key_check::{ApiKey, KeyCheckLayer, NoSoundKey, Origin},
     mock::{MockBody, Script, Step, answer, status},
 };
 
@@ -22,12 +27,20 @@ use self::common::{Text, Told, get};
 
 const KEY: &str = "sk-test-0123456789abcdef";
 
+fn named_key(key: &str) -> ApiKey {
+    ApiKey::new(key).expect("a sound key")
+}
+
 fn key() -> ApiKey {
-    ApiKey::new(KEY).expect("a sound key")
+    named_key(KEY)
+}
+
+fn origin() -> Origin {
+    Origin::parse("https://api.example/v1").expect("an origin")
 }
 
 fn layer() -> KeyCheckLayer {
-    KeyCheckLayer::new(key(), Origin::parse("https://api.example/v1").expect("an origin"))
+    KeyCheckLayer::new(key(), origin())
 }
 
 /// One call through the layer to a service that plays the script.
@@ -48,7 +61,7 @@ async fn ask(layer: &KeyCheckLayer, script: &Script) -> Result<u16, ()> {
 
 /// The refusal and its reason; nothing else may be in such an error.
 #[track_caller]
-fn rejected(error: &BoxError) -> (&Refused, &KeyRejected) {
+fn rejected(error: &BoxError) -> (&Refused, &NoSoundKey) {
     let refused: &Refused = find_cause(&**error).unwrap_or_else(|| panic!("no refusal: {error:?}"));
     assert_eq!(refused.by(), Gate::Key);
     (refused, find_cause(&**error).expect("the reason"))

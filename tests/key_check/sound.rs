@@ -1,6 +1,8 @@
 //! A key is checked where it is made.
 
-use tower_outbound::key_check::{ApiKey, KeyFault, Origin, OriginError};
+use tower_outbound::key_check::{ApiKey, KeyFault, KeySource, Origin, OriginError};
+
+use super::folder::Folder;
 
 #[test]
 fn from_the_environment_every_fault_names_the_variable() {
@@ -18,6 +20,42 @@ fn from_the_environment_every_fault_names_the_variable() {
         let error = ApiKey::from_env(variable).unwrap_err();
         assert_eq!((error.fault(), error.variable()), (&fault, Some(variable)));
         assert!(error.to_string().contains(variable), "{error}");
+    }
+}
+
+#[test]
+fn from_a_file_every_fault_names_the_file() {
+    let folder = Folder::new();
+    for (content, fault) in [
+        (&b""[..], KeyFault::Empty),
+        (b"\n", KeyFault::Empty),
+        (b" \n", KeyFault::Blank),
+        (b"sk-abcdef \n", KeyFault::TrailingSpace { position: 10 }),
+        (b"sk-abcdef\nsk-ghijkl\n", KeyFault::InnerSpace { position: 10 }),
+        (b"\xef\xbb\xbfsk-abcdef\n", KeyFault::ByteOrderMark),
+        (b"\xff\xfes\0k\0", KeyFault::NotUnicode),
+        (b"'sk-abcdef'\n", KeyFault::Quoted),
+        (&[b'k'; 65_537], KeyFault::TooLarge),
+    ] {
+        let path = folder.write("key", content);
+        for error in [ApiKey::from_file(&path).unwrap_err(), KeySource::file(&path).unwrap_err()] {
+            assert_eq!((error.fault(), error.file()), (&fault, Some(&*path)));
+            assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+        }
+    }
+    let missing = folder.path().join("missing");
+    assert_eq!(ApiKey::from_file(&missing).unwrap_err().fault(), &KeyFault::NoFile);
+    assert_eq!(ApiKey::from_file(folder.path()).unwrap_err().fault(), &KeyFault::Directory);
+    assert_eq!(ApiKey::from_file("/dev/zero").unwrap_err().fault(), &KeyFault::TooLarge, "the read is bounded");
+}
+
+/// As `echo`, editors, and `kubectl create secret --from-file` leave them.
+#[test]
+fn line_ends_after_the_key_are_no_part_of_a_file() {
+    let folder = Folder::new();
+    for content in ["sk-abcdef", "sk-abcdef\n", "sk-abcdef\r\n", "sk-abcdef\n\n"] {
+        let key = ApiKey::from_file(folder.write("key", content.as_bytes())).unwrap();
+        assert_eq!(key.fingerprint(), ApiKey::new("sk-abcdef").unwrap().fingerprint(), "{content:?}");
     }
 }
 

@@ -5,7 +5,7 @@ use tower_outbound::{
     ErrorKind, Gate, Refused,
     backoff_retry::{Backoff, Jitter, Standard, StopReason},
     find_cause,
-    key_check::KeyRejected,
+    key_check::NoSoundKey,
     nz,
 };
 
@@ -17,8 +17,8 @@ fn is_refused_for_its_key(answer: &Answer) {
     let error = answer.as_ref().expect_err("a refusal");
     let refused: &Refused = find_cause(&**error).unwrap_or_else(|| panic!("no refusal: {error:?}"));
     assert_eq!(refused.by(), Gate::Key);
-    let rejected: &KeyRejected = find_cause(&**error).expect("the reason");
-    assert_eq!(rejected.error().kind(), ErrorKind::Authentication);
+    let rejected: &NoSoundKey = find_cause(&**error).expect("the reason");
+    assert_eq!(rejected.keys()[0].error.as_ref().map(|error| error.kind()), Some(ErrorKind::Authentication));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,14 +2,21 @@
 
 use tokio::time::sleep;
 use tower_outbound::{
-    ApiError, ErrorKind,
+    ApiError, ErrorKind, Refused,
     backoff_retry::{Backoff, Jitter, Standard, StopReason},
     find_cause, nz,
-    quota_meter::Refusal,
 };
 
-use super::{Stack, ended, refusal, report, used_up};
+use super::{Stack, ended, report, used_up};
 use crate::common::{reply, secs, settled};
+
+/// By the meter or by the key check, whichever hears of it first.
+#[track_caller]
+fn is_refused_as_spent(error: &tower::BoxError) {
+    let refused: &Refused = find_cause(&**error).unwrap_or_else(|| panic!("no refusal: {error:?}"));
+    let said: &ApiError = find_cause(refused.cause()).expect("the server's words");
+    assert_eq!(said.kind(), ErrorKind::QuotaExhausted);
+}
 
 /// A retry that waits 5 s each time.
 fn every_five_seconds() -> Stack {
@@ -29,9 +36,9 @@ async fn all_in_line_hear_of_it_now_and_nothing_more_is_sent() {
     assert_eq!(ApiError::of(&first.unwrap()).unwrap().kind(), ErrorKind::QuotaExhausted);
     for call in calls.split_off(1) {
         let answer = ended(call).await;
-        assert!(matches!(refusal(&answer), Refusal::Spent { .. }));
-        let error = ApiError::from_error(&**answer.as_ref().unwrap_err());
-        assert_eq!(error.kind(), ErrorKind::QuotaExhausted, "who asks for the kind is told");
+        let error = answer.unwrap_err();
+        is_refused_as_spent(&error);
+        assert_eq!(ApiError::from_error(&*error).kind(), ErrorKind::QuotaExhausted, "who asks for the kind is told");
     }
     // The one in flight is answered as if nothing had been.
     stack.desk.answer("1", reply(200)).await;
@@ -55,7 +62,7 @@ async fn those_that_wait_for_their_next_attempt_do_not_make_it() {
     assert_eq!((answer.as_ref().unwrap().status().as_u16(), report(&answer).stopped), (500, Some(StopReason::Refused)));
     assert_eq!(report(&answer).attempts, 1);
     let error = ended(broken).await.unwrap_err();
-    assert!(matches!(find_cause(&*error), Some(Refusal::Spent { .. })), "{error:?}");
+    is_refused_as_spent(&error);
     assert_eq!(stack.desk.count(), 4);
 }
 
@@ -67,7 +74,7 @@ async fn one_call_looks_after_a_while_and_then_all_go_on() {
     stack.desk.answer("unlucky", used_up()).await;
     sleep(secs(60.0)).await;
     let (looks, other) = (stack.call("looks"), stack.call("other"));
-    assert!(matches!(refusal(&ended(other).await), Refusal::Spent { .. }));
+    is_refused_as_spent(&ended(other).await.unwrap_err());
     stack.desk.answer("looks", reply(200)).await;
     assert_eq!(ended(looks).await.unwrap().status(), 200);
     let _calls = stack.many(6);

@@ -52,7 +52,7 @@ fn a_server_that_is_well_serves_all() {
 fn without_a_budget_retries_keep_a_server_down() {
     let outage = Outage::new().silent();
     let unlimited = BackoffRetryLayer::new().budget(Budget::unlimited());
-    let shared = unlimited.clone().budget(Budget::share_of_traffic(0.1).floor(0.1));
+    let shared = BackoffRetryLayer::new();
     let mean = |layer: &BackoffRetryLayer| -> Mean {
         let runs: Vec<Run> = (0..3).map(|seed| outage.run(layer, seed)).collect();
         runs.iter().for_each(assert_counts);
@@ -65,6 +65,16 @@ fn without_a_budget_retries_keep_a_server_down() {
     assert!(shared.recovered.is_some_and(|after| after < secs(10)), "{shared:?}");
     assert!(shared.load() < 1.05);
     assert!((shared.success() / bare.success() - 1.0).abs() < 0.05);
+}
+
+/// What a process may retry however little it sends, many processes add up.
+#[test]
+fn the_default_floor_lets_a_server_of_many_quiet_clients_come_back() {
+    let outage = Outage::new().clients(200, 1.0).silent();
+    let floor = |per_second| BackoffRetryLayer::new().budget(Budget::share_of_traffic(0.1).floor(per_second));
+    let run = outage.run(&BackoffRetryLayer::new(), 1);
+    assert!(run.recovered.is_some_and(|after| after < secs(10)) && run.load() < 1.12, "{:?}", run.recovered);
+    assert_eq!(outage.run(&floor(1.0), 1).recovered, None);
 }
 
 #[test]

@@ -48,7 +48,7 @@ async fn who_is_not_there_is_told_of_as_such() {
     let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let request = Request::get(format!("http://{closed}/")).body(Full::default()).unwrap();
-    let error = crate::passage::layers().layer(client).oneshot(request).await.unwrap_err();
+    let error = crate::passage::layers().service(client).oneshot(request).await.unwrap_err();
     let error = find_cause::<tower_outbound::ApiError>(&*error).unwrap();
     assert_eq!((error.kind(), error.may_have_reached_server()), (ErrorKind::Unavailable, false));
 }

@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
+mod allocations;
+mod async_openai;
+mod axum;
 mod hyper;
 mod passage;
 mod reqwest;
+mod reqwest_middleware;
+mod tonic;

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -13,9 +14,9 @@ use clients::Server;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, StreamBody};
-use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt, layer::util};
 use tower_outbound::{
-    BackoffRetryLayer, ErrorClassifyLayer,
+    BackoffRetry, BackoffRetryLayer, ErrorClassify, ErrorClassifyLayer,
     backoff_retry::{Backoff, RetryReport, Standard},
     body::ReplayBody,
 };
@@ -69,13 +70,17 @@ pub(crate) async fn echo() -> (Server, Arc<AtomicU32>) {
     (server.await.unwrap(), calls)
 }
 
-pub(crate) fn layers<S: Clone>() -> impl Layer<S, Service = Stacked<S>> + Clone {
-    let at_once = Standard::new().backoff(Backoff::constant(std::time::Duration::ZERO));
-    let retry = BackoffRetryLayer::openai_sdk().policy(at_once);
-    ServiceBuilder::new().layer(retry).layer(ErrorClassifyLayer::default()).into_inner()
-}
+/// Classified, and sent again at once as OpenAI's SDKs would later.
+pub(crate) type Layers =
+    ServiceBuilder<util::Stack<ErrorClassifyLayer, util::Stack<BackoffRetryLayer, util::Identity>>>;
 
-pub(crate) type Stacked<S> = tower_outbound::BackoffRetry<tower_outbound::ErrorClassify<S>>;
+pub(crate) type Stacked<S> = BackoffRetry<ErrorClassify<S>>;
+
+pub(crate) fn layers() -> Layers {
+    let at_once = Standard::new().backoff(Backoff::constant(Duration::ZERO));
+    let retry = BackoffRetryLayer::openai_sdk().policy(at_once);
+    ServiceBuilder::new().layer(retry).layer(ErrorClassifyLayer::default())
+}
 
 /// What must have come back.
 pub(crate) async fn check<B>(response: Response<B>, version: Version)
@@ -102,7 +107,7 @@ where
     let body = ReplayBody::new(stream(), 1024);
     let mut request = Request::post(server.url("/echo?x=%20")).version(version).body(body).unwrap();
     *request.headers_mut() = headers();
-    let response = layers().layer(client).oneshot(request).await.unwrap();
+    let response = layers().service(client).oneshot(request).await.unwrap();
     check(response, version).await;
     assert_eq!(calls.load(Ordering::Relaxed), 2);
 }

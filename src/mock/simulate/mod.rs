@@ -19,7 +19,7 @@
 //! let outage = Outage::new().silent();
 //! let policies = [
 //!     ("no budget", BackoffRetryLayer::openai_sdk()),
-//!     ("a tenth", BackoffRetryLayer::openai_sdk().budget(Budget::share_of_traffic(0.1).floor(0.1))),
+//!     ("a tenth", BackoffRetryLayer::openai_sdk().budget(Budget::share_of_traffic(0.1))),
 //! ];
 //!
 //! let runs = policies.map(|(name, layer)| (name, outage.run(&layer, 1)));

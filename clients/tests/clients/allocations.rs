@@ -1,0 +1,140 @@
+//! What each bridge allocates for one call over its bare client, counted.
+//!
+//! `cargo test -p clients -- allocations --nocapture` prints the table.
+
+use std::{hint::black_box, sync::mpsc, thread};
+
+use allocation_counter::measure;
+use bytes::Bytes;
+use clients::{MOCK_KEY, Server};
+use http::Response;
+use http_body_util::Full;
+use reqwest_middleware::ClientBuilder;
+use reqwest_retry::{RetryTransientMiddleware, policies::ExponentialBackoff};
+use tower::{Service, layer::util::Identity};
+use tower_outbound::{
+    bridge::{
+        reqwest::{Client, ReqwestService, same_origin},
+        reqwest_middleware::TowerMiddleware,
+    },
+    stack,
+};
+
+/// The most that the layers of a stack may take by themselves: README, "the four", and the header that counts retries.
+const STACK: u64 = 8;
+
+/// A server on a thread of its own: what it allocates is not counted. It ends with the process.
+fn server() -> String {
+    let (tell, url) = mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let body = Bytes::from_static(b"{}");
+            let answer = move |_| std::future::ready(Response::new(Full::new(body.clone())));
+            let server = Server::start(answer).await.unwrap();
+            tell.send(server.url("/v1/chat/completions")).unwrap();
+            std::future::pending::<()>().await;
+        });
+    });
+    url.recv().unwrap()
+}
+
+fn request(url: &reqwest::Url) -> reqwest::Request {
+    let mut request = reqwest::Request::new(reqwest::Method::POST, url.clone());
+    request.headers_mut().insert("content-type", "application/json".parse().unwrap());
+    *request.body_mut() = Some(reqwest::Body::from(Bytes::from_static(br#"{"model":"m","messages":[]}"#)));
+    request
+}
+
+/// Allocations of one call on a warm connection: the least of many, for a read that comes in two parts costs more.
+fn count<F, E>(url: &reqwest::Url, call: impl Fn(reqwest::Request) -> F) -> u64
+where
+    F: Future<Output = Result<reqwest::Response, E>>,
+    E: std::fmt::Debug,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let one = || {
+        let request = request(url);
+        let mut response = None;
+        let counted = measure(|| response = Some(runtime.block_on(call(request)).unwrap()));
+        // The body is read, so that the connection is there for the next.
+        runtime.block_on(black_box(response).unwrap().bytes()).unwrap();
+        counted.count_total
+    };
+    (0..20).map(|_| one()).min().unwrap()
+}
+
+fn stack(url: &reqwest::Url) -> stack::Stack {
+    stack::openai().base_url(url.as_str()).api_key(MOCK_KEY)
+}
+
+fn execute<S>(client: Client<S>) -> impl Fn(reqwest::Request) -> <Client<S> as Service<reqwest::Request>>::Future
+where
+    Client<S>: Service<reqwest::Request> + Clone,
+{
+    move |request| client.clone().call(request)
+}
+
+#[test]
+fn a_call_costs_little_more_than_with_the_bare_client() {
+    let url = &reqwest::Url::parse(&server()).unwrap();
+    let http = || {
+        clients::use_ring();
+        reqwest::Client::builder().no_proxy().redirect(same_origin())
+    };
+    // Each in a runtime of its own, with a client of its own.
+    let bare = http().build().unwrap();
+    let bare = count(url, |request| bare.execute(request));
+    let bridge = count(url, execute(ReqwestService::build(http()).unwrap().layered(Identity::new())));
+    let stacked = count(url, execute(ReqwestService::build(http()).unwrap().layered(stack(url))));
+    println!("reqwest: bare {bare}, the bridge alone +{}, with the stack +{}", bridge - bare, stacked - bare);
+
+    let middleware = |builder: ClientBuilder| {
+        let client = builder.build();
+        count(url, move |request| {
+            let client = client.clone();
+            async move { client.execute(request).await }
+        })
+    };
+    let builder = || ClientBuilder::new(http().build().unwrap());
+    let none = middleware(builder());
+    let backoff = ExponentialBackoff::builder().build_with_max_retries(2);
+    let peer = middleware(builder().with(RetryTransientMiddleware::new_with_policy(backoff)));
+    let alone = middleware(builder().with(TowerMiddleware::new(Identity::new())));
+    let whole = middleware(builder().with(TowerMiddleware::new(stack(url))));
+    println!(
+        "reqwest-middleware: none {none}, reqwest-retry +{}, the bridge alone +{}, with the stack +{}",
+        peer - none,
+        alone - none,
+        whole - none
+    );
+
+    assert!(bridge - bare <= 16, "{bridge} over {bare}");
+    assert!(stacked - bridge <= STACK, "{stacked} over {bridge}");
+    // The request's way into `http` types and back costs more than the copy of it that reqwest-retry makes.
+    assert!(alone - none <= 20, "{alone} over {none}");
+    assert!(whole - alone <= STACK + 6, "{whole} over {alone}");
+}
+
+/// Where they come from: reqwest's own conversions, of which a call through its types needs each once.
+#[test]
+fn each_allocation_has_its_place() {
+    let url = reqwest::Url::parse("http://127.0.0.1:8080/v1/chat/completions").unwrap();
+    let counted = |call: &mut dyn FnMut()| measure(call).count_total;
+    let (mut given, mut taken) = (Some(request(&url)), None);
+    let into_http = counted(&mut || taken = http::Request::try_from(given.take().unwrap()).ok());
+    let mut back = None;
+    let from_http = counted(&mut || back = reqwest::Request::try_from(taken.take().unwrap()).ok());
+    let clone = counted(&mut || drop(black_box(url.clone())));
+    let mut answer = Some(reqwest::Response::from(Response::new(reqwest::Body::from("{}"))));
+    let mut response = None;
+    let out = counted(&mut || response = answer.take().map(Response::<reqwest::Body>::from));
+    let mut answer = response.map(|response| response.map(reqwest::Body::wrap));
+    let mut whole = None;
+    let again = counted(&mut || whole = answer.take().map(reqwest::Response::from));
+    println!(
+        "request into http {into_http}, back {from_http}; response's URL {clone} and its mark 1; \
+         response into http {out}, the layers' body in a box 1, back {again} (and, without the mark, its URL made up)"
+    );
+    assert!(back.is_some() && whole.is_some());
+}
