@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc, time::SystemTime};
 pub(crate) struct WallClock(Option<Arc<dyn Fn() -> SystemTime + Send + Sync>>);
 
 impl WallClock {
-    #[cfg(feature = "error-classify")]
+    #[cfg(any(feature = "error-classify", feature = "quota-meter"))]
     pub(crate) fn new(clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(clock)))
     }

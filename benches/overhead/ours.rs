@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::Request;
+use http::{HeaderValue, Request, header::AUTHORIZATION};
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_outbound::{
     Call, ErrorClassifyLayer,
@@ -25,6 +25,9 @@ pub(crate) const KEY_CALL: &str = "KeyCheck, request has a Call";
 pub(crate) const METER: &str = "QuotaMeter";
 pub(crate) const METER_6: &str = "QuotaMeter, 6 limit headers";
 pub(crate) const METER_12: &str = "QuotaMeter, 12 limit headers";
+pub(crate) const BARE_ASKING: &str = "bare service, a key and 256 bytes of JSON";
+pub(crate) const METER_ASKING: &str = "QuotaMeter, a key and 256 bytes of JSON";
+pub(crate) const METER_SCOPED: &str = "QuotaMeter, scope by host, key and model";
 pub(crate) const CLASSIFY: &str = "ErrorClassify";
 pub(crate) const BARE_429: &str = "bare service, 429 with 400 bytes of JSON";
 pub(crate) const CLASSIFY_429: &str = "ErrorClassify, 429 with 400 bytes of JSON";
@@ -39,7 +42,7 @@ macro_rules! stack {
         ServiceBuilder::new()
             .layer(retry())
             .layer(key())
-            .layer(QuotaMeterLayer::new())
+            .layer(QuotaMeterLayer::fixed())
             .layer(classify())
             .service($service)
     };
@@ -50,7 +53,7 @@ pub(crate) fn happy() -> Vec<Case> {
     let bare = || Bare::new(ok());
     let with = |headers| Bare::new(ok_with_limits(headers));
     let limited = || Bare::new(rate_limited());
-    let meter = QuotaMeterLayer::new;
+    let meter = QuotaMeterLayer::fixed;
     vec![
         Case::new(BARE, bare(), request()),
         Case::new(RETRY, ServiceBuilder::new().layer(retry()).service(bare()), request()).over(BARE),
@@ -68,9 +71,25 @@ pub(crate) fn happy() -> Vec<Case> {
         Case::new(BARE_12, with(12), request()),
         Case::new(METER_12, ServiceBuilder::new().layer(meter()).service(with(12)), request()).over(BARE_12),
         Case::new(STACK_12, stack!(with(12)), request()).over(BARE_12),
+        Case::new(BARE_ASKING, bare(), asking()),
+        Case::new(METER_ASKING, ServiceBuilder::new().layer(meter()).service(bare()), asking()).over(BARE_ASKING),
+        Case::new(METER_SCOPED, ServiceBuilder::new().layer(QuotaMeterLayer::new()).service(bare()), asking())
+            .over(METER_ASKING),
         Case::new(BARE_429, limited(), request()),
         Case::new(CLASSIFY_429, ServiceBuilder::new().layer(classify()).service(limited()), request()).over(BARE_429),
     ]
+}
+
+/// A request by which hosts, keys and models are told apart, and the most tokens of the answer.
+fn asking() -> Request<Body> {
+    let body = format!(
+        r#"{{"model":"gpt-4o-mini","max_tokens":500,"messages":[{{"role":"user","content":"{}"}}]}}"#,
+        "Say something. ".repeat(11)
+    );
+    let mut request = request().map(|_| Body::new(format!("{body:256}").into()));
+    let key = format!("Bearer sk-proj-{}", "0123456789abcdef".repeat(9));
+    request.headers_mut().insert(AUTHORIZATION, HeaderValue::try_from(key).expect("a header"));
+    request
 }
 
 /// Whole calls with one retry each, over a service that answers 503, then 200; in paused time.

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "backoff-retry")]
 pub(crate) mod drain;
+#[cfg(any(feature = "error-classify", feature = "quota-meter"))]
+pub(crate) mod media;
 #[cfg(feature = "error-classify")]
 pub(crate) mod peek;
 mod remake;

@@ -6,11 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{
-    HeaderMap, Response,
-    header::{CONTENT_ENCODING, CONTENT_TYPE},
-    response::Parts,
-};
+use http::{Response, response::Parts};
 use http_body::Body;
 use pin_project_lite::pin_project;
 
@@ -21,6 +17,7 @@ use super::{
 };
 use crate::{
     ApiError,
+    body::media::{Media, is_compressed},
     body::peek::Peek,
     provider::{Choice, Reply, grpc_head_fails, judge, judge_success},
 };
@@ -106,7 +103,7 @@ fn begin<B: Body>(
         return untouched(parts, body);
     }
     let Some(sought) = sought(&parts, settings) else { return untouched(parts, body) };
-    let readable = !compressed(&parts.headers) && !body.is_end_stream();
+    let readable = !is_compressed(&parts.headers) && !body.is_end_stream();
     if !readable {
         if matches!(sought, Sought::Failure) {
             let in_memory = body.is_end_stream();
@@ -165,23 +162,11 @@ fn sought(parts: &Parts, settings: &Settings) -> Option<Sought> {
     if settings.grpc && grpc_head_fails(&parts.headers) {
         return Some(Sought::Failure);
     }
-    let kind = parts.headers.get(CONTENT_TYPE)?.to_str().ok()?;
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    let ends = |end: &str| {
-        let start = kind.len().checked_sub(end.len());
-        start.and_then(|start| kind.get(start..)).is_some_and(|tail| tail.eq_ignore_ascii_case(end))
-    };
-    if settings.streams && kind.eq_ignore_ascii_case("text/event-stream") {
-        Some(Sought::Event)
-    } else if settings.json && (ends("/json") || ends("+json")) {
-        Some(Sought::Json)
-    } else {
-        None
+    match Media::of(&parts.headers)? {
+        Media::Events if settings.streams => Some(Sought::Event),
+        Media::Json if settings.json => Some(Sought::Json),
+        Media::Events | Media::Json => None,
     }
-}
-
-fn compressed(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_ENCODING).is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 impl<F, B: Body> fmt::Debug for ResponseFuture<F, B> {

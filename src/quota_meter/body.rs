@@ -2,29 +2,35 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use super::tap::Tap;
+
 pin_project! {
     /// The inner service's body, unchanged.
     ///
-    /// A type of the meter's own, so that it can read `usage` as it passes without changing anybody's signatures.
+    /// Of a good answer in JSON or events the meter reads `usage` as it passes: nothing is held back, delayed or changed.
+    /// What was used is settled when the body ends or is dropped; of one that was dropped before it said, the estimate
+    /// stands.
     #[derive(Debug, Default)]
     pub struct ResponseBody<B> {
         #[pin]
         inner: B,
+        // Settles when it is dropped.
+        tap: Option<Box<Tap>>,
     }
 }
 
 impl<B> ResponseBody<B> {
-    pub(super) fn new(inner: B) -> Self {
-        Self { inner }
+    pub(super) fn new(inner: B, tap: Option<Box<Tap>>) -> Self {
+        Self { inner, tap }
     }
 
-    /// The inner service's body.
+    /// The inner service's body. What is read of it from here on the meter does not see.
     pub fn into_inner(self) -> B {
         self.inner
     }
@@ -35,7 +41,18 @@ impl<B: Body> Body for ResponseBody<B> {
     type Error = B::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        self.project().inner.poll_frame(cx)
+        let this = self.project();
+        let frame = ready!(this.inner.poll_frame(cx));
+        if let Some(tap) = this.tap {
+            let goes_on = match &frame {
+                Some(Ok(frame)) => frame.data_ref().is_none_or(|data| tap.read(data)),
+                Some(Err(_)) | None => false,
+            };
+            if !goes_on {
+                *this.tap = None;
+            }
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -242,6 +242,14 @@ impl Bucket {
         }
     }
 
+    /// So much more was taken than had been reserved; less where it is negative.
+    pub(super) fn correct(&mut self, amount: f64, now: Moment) {
+        if let Some(known) = &mut self.known {
+            known.advance(now);
+            known.level = (known.level - amount).min(known.limit);
+        }
+    }
+
     /// Nothing may be left before `until`, and one `amount` then: what follows leaves at the refill rate.
     pub(super) fn hold(&mut self, amount: f64, until: Moment) {
         let Some(known) = &mut self.known else { return };

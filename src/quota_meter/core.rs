@@ -313,6 +313,61 @@ impl Core {
         self.waiters.insert(Waiter { standing, cost, waker: None, state: WaiterState::InLine, armed: None })
     }
 
+    /// A call comes that goes now or not at all.
+    pub(super) fn try_arrive(
+        &mut self,
+        now: Moment,
+        class: u8,
+        cost: Cost,
+        wakes: &mut Wakes,
+    ) -> Result<FlightId, Refusal> {
+        let place = Place { class, seq: u64::MAX, tie: u64::MAX };
+        self.move_up(now, wakes);
+        let refusal = match self.refusal_while_spent(now).or_else(|| self.never_fits(now, cost)) {
+            Some(refusal) => refusal,
+            None if self.is_next(place) && self.fits(now, cost) => {
+                self.take_turn(class);
+                return Ok(self.launch(now, cost));
+            }
+            None => {
+                let expected = self.expected_wait(now, place, cost).filter(|wait| !wait.is_zero());
+                Refusal::TooLong { expected: expected.unwrap_or(WATCH), limit: Duration::ZERO }
+            }
+        };
+        self.refuse();
+        Err(refusal)
+    }
+
+    /// A call was refused before it came here.
+    pub(super) fn refuse(&mut self) {
+        self.counts.refused += 1;
+    }
+
+    /// How long a call of this class that came now would wait, as far as the limits are known.
+    pub(super) fn expected_wait_of(&self, now: Moment, class: u8, cost: Cost) -> Option<Duration> {
+        self.expected_wait(now, Place { class, seq: u64::MAX, tie: u64::MAX }, cost)
+    }
+
+    /// Of a call for which so many tokens were reserved, an answer says what it took, in and out.
+    pub(super) fn correct(&mut self, now: Moment, reserved: f64, (input, output): (u64, u64), wakes: &mut Wakes) {
+        let (input, output) = (input as f64, output as f64);
+        self.tokens.correct(input + output - reserved, now);
+        for more in &mut self.more {
+            let took = match more.unit {
+                Unit::Tokens => input + output,
+                Unit::InputTokens => input,
+                Unit::OutputTokens => output,
+                Unit::Requests => continue,
+            };
+            more.bucket.correct(took - reserved, now);
+        }
+        self.move_up(now, wakes);
+    }
+
+    pub(super) fn calls_sent(&self) -> u64 {
+        self.counts.sent
+    }
+
     /// A waiter looks whether its turn has come.
     pub(super) fn poll(
         &mut self,
@@ -443,6 +498,8 @@ impl Core {
             gate_opens_in: self.gate.opens.filter(|opens| *opens > now).map(|opens| opens.since(now)),
             spent: self.spent.as_ref().map(|spent| spent.error.clone()),
             counts: self.counts,
+            scope: super::ScopeName::default(),
+            used: super::Used::default(),
         }
     }
 

@@ -2,20 +2,13 @@
 
 use std::ops::{Add, AddAssign, Sub, SubAssign};
 
-use http::Request;
-use http_body::Body;
-
 use crate::limits::Unit;
 
 /// How many tokens a request will use, as its caller reckons: prompt and answer together.
 ///
-/// A request extension. Without it the meter reckons from the length of the body.
+/// A request extension. Without it the meter reckons as its [`Estimate`](super::Estimate) says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TokenCost(pub u32);
-
-/// A byte of JSON is about a quarter of a token of English text.
-/// Source: <https://help.openai.com/en/articles/4936856-what-are-tokens-and-how-to-count-them>.
-const BYTES_PER_TOKEN: f64 = 4.0;
 
 /// Requests and tokens. Fractions appear when a bucket refills, and when a cost is settled.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -29,17 +22,6 @@ impl Cost {
     #[cfg(test)]
     pub(super) const ONE: Self = Self { requests: 1.0, tokens: 0.0 };
 
-    /// What this request takes: one call, and the tokens its caller names or its body suggests.
-    pub(super) fn of<B: Body>(request: &Request<B>) -> Self {
-        let tokens = match request.extensions().get::<TokenCost>() {
-            Some(TokenCost(tokens)) => f64::from(*tokens),
-            None => request.body().size_hint().exact().map_or(0.0, |bytes| bytes as f64 / BYTES_PER_TOKEN),
-        };
-        Self { requests: 1.0, tokens }
-    }
-}
-
-impl Cost {
     /// What it takes of a limit in this unit. How tokens will split into in and out nobody knows before: each is charged
     /// the whole, and the answers correct it.
     pub(super) fn in_unit(self, unit: Unit) -> f64 {

@@ -4,6 +4,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -21,9 +22,11 @@ use super::{
     ResponseBody,
     core::Outcome,
     scope::{Flight, Turn, Waiter},
+    tap::Tap,
 };
 use crate::{
     Again, ApiError, ErrorKind, Gate, Lease, Refused, RetryHint,
+    body::media::{Media, is_compressed},
     limits::{Limit, Limits},
 };
 
@@ -146,7 +149,12 @@ where
         let mut this = self.project();
         loop {
             match this.waiter.poll(cx).map_err(Refused::from)? {
-                Turn::Now(flight) => return Poll::Ready(Ok(flight)),
+                Turn::Now(flight) => {
+                    return Poll::Ready(match flight.over_budget() {
+                        Some(refusal) => Err(Refused::from(refusal).into()),
+                        None => Ok(flight),
+                    });
+                }
                 Turn::Later(None) => break,
                 Turn::Later(Some(look)) => {
                     this.look.as_mut().reset(look);
@@ -177,11 +185,24 @@ fn settle<RB>(
             return Err(error);
         }
     };
-    let opens = flight.settle(outcome(&response));
+    let outcome = outcome(&response);
+    let tap = tap(flight, &outcome, &response);
+    let opens = flight.settle(outcome);
     if let Some(not_before) = opens {
         response.extensions_mut().insert(Again { by: Gate::Quota, not_before });
     }
-    Ok(response.map(ResponseBody::new))
+    Ok(response.map(|body| ResponseBody::new(body, tap)))
+}
+
+/// What reads along in a good answer, where it can be read.
+fn tap<RB>(flight: &Flight, outcome: &Outcome, response: &Response<RB>) -> Option<Box<Tap>> {
+    let Outcome::Success(limits) = outcome else { return None };
+    if !flight.reads_usage() || is_compressed(response.headers()) {
+        return None;
+    }
+    let media = Media::of(response.headers())?;
+    let was_told = limits.tokens.is_some_and(|tokens| tokens.remaining.is_some());
+    Some(Box::new(Tap::new(media, Arc::clone(flight.scope()), flight.pending(was_told))))
 }
 
 /// What a response says of the quota: by its [`ApiError`] where it carries one, else by its head alone.

@@ -1,24 +1,33 @@
 //! [`QuotaMeterLayer`]: the settings, and the quota that all its services share.
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tower_layer::Layer;
 
-use super::{QuotaMeter, bucket::Level, core::Counts, scope::Scope};
-use crate::ApiError;
+use super::{
+    Estimate, MeterHandle, Price, QuotaMeter, Reached, Scoping, Snapshot, Threshold,
+    book::{Accounts, Watch},
+    shared::Shared,
+};
+use crate::wall_clock::WallClock;
 
 /// Default for [`QuotaMeterLayer::max_queue`].
 const MAX_QUEUE: NonZeroUsize = NonZeroUsize::new(100_000).expect("not zero");
 /// Default for [`QuotaMeterLayer::spent_recheck`].
 const SPENT_RECHECK: Duration = Duration::from_secs(60);
+/// Default for [`QuotaMeterLayer::max_scopes`].
+const MAX_SCOPES: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
 
-/// Makes [`QuotaMeter`]s that share one quota.
+/// Makes [`QuotaMeter`]s that share their quotas.
 ///
 /// Clones share it too. See the [module](super) for an example.
 #[derive(Clone, Debug)]
 pub struct QuotaMeterLayer {
-    settings: Settings,
-    scope: Arc<Scope>,
+    shared: Arc<Shared>,
 }
 
 #[derive(Clone, Debug)]
@@ -27,41 +36,116 @@ pub(super) struct Settings {
     pub(super) max_queue: NonZeroUsize,
     pub(super) spent_recheck: Duration,
     pub(super) seed: Option<u64>,
-}
-
-/// What the meter knows at one moment.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Snapshot {
-    /// The request quota; `None` until an answer has named it.
-    pub requests: Option<Level>,
-    /// The token quota; `None` until an answer has named it.
-    pub tokens: Option<Level>,
-    /// Calls that were let go and have not been answered.
-    pub in_flight: usize,
-    /// The most that may be in flight.
-    pub window: u32,
-    /// Calls that wait.
-    pub waiting: usize,
-    /// How long a call that came now would wait; `None` while no limit is known.
-    pub expected_wait: Option<Duration>,
-    /// When the gate that a 429 closed opens again; `None` if it is open.
-    pub gate_opens_in: Option<Duration>,
-    /// The answer that said the quota is used up, until a call succeeds again.
-    pub spent: Option<ApiError>,
-    /// Counts since the layer was made.
-    pub counts: Counts,
+    pub(super) max_scopes: NonZeroUsize,
+    pub(super) scoping: Scoping,
+    pub(super) estimate: Estimate,
+    pub(super) accounts: Arc<Accounts>,
 }
 
 impl QuotaMeterLayer {
-    /// A meter that learns its limits from the server's answers.
+    /// A meter that learns its limits from the server's answers, apart for each host, key and model, and counts what the
+    /// answers say was used.
     #[must_use]
     pub fn new() -> Self {
-        Self::with(Settings { max_wait: None, max_queue: MAX_QUEUE, spent_recheck: SPENT_RECHECK, seed: None })
+        let accounts = Accounts { reads_usage: true, ..Accounts::default() };
+        Self::with(Settings {
+            max_wait: None,
+            max_queue: MAX_QUEUE,
+            spent_recheck: SPENT_RECHECK,
+            seed: None,
+            max_scopes: MAX_SCOPES,
+            scoping: Scoping::default(),
+            estimate: Estimate::default(),
+            accounts: Arc::new(accounts),
+        })
+    }
+
+    /// The meter that costs least: one quota for everything, tokens by [`TokenCost`](super::TokenCost) or by length, and
+    /// no look into any body. Each of these can be set as ever.
+    #[must_use]
+    pub fn fixed() -> Self {
+        Self::new().scoping(Scoping::one()).estimate(Estimate::by_length()).usage(false)
     }
 
     fn with(settings: Settings) -> Self {
-        Self { scope: Arc::new(Scope::new(settings.clone())), settings }
+        Self { shared: Shared::new(settings) }
+    }
+
+    fn set(self, set: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = self.shared.settings.clone();
+        set(&mut settings);
+        Self::with(settings)
+    }
+
+    fn account(self, set: impl FnOnce(&mut Accounts)) -> Self {
+        self.set(|settings| set(Arc::make_mut(&mut settings.accounts)))
+    }
+
+    /// Which calls share a quota. Default: those for the same host, with the same key, for the same model.
+    #[must_use]
+    pub fn scoping(self, scoping: Scoping) -> Self {
+        self.set(|settings| settings.scoping = scoping)
+    }
+
+    /// How many quotas are kept apart. Default: 1,024. Beyond that the one not used for longest is forgotten, and learned
+    /// anew if it is used again; where all have calls waiting or under way, newcomers share one. What nobody used for an hour
+    /// is forgotten too.
+    #[must_use]
+    pub fn max_scopes(self, max_scopes: NonZeroUsize) -> Self {
+        self.set(|settings| settings.max_scopes = max_scopes)
+    }
+
+    /// How the tokens of a request are reckoned that has no [`TokenCost`](super::TokenCost). Default:
+    /// [`Estimate::by_body`].
+    #[must_use]
+    pub fn estimate(self, estimate: Estimate) -> Self {
+        self.set(|settings| settings.estimate = estimate)
+    }
+
+    /// Whether `usage` is read from good answers as they pass: it settles what was estimated, and is what the counts of tokens
+    /// and money are made of. Default: yes. It costs a look at each byte of JSON and events, and nothing on other answers.
+    #[must_use]
+    pub fn usage(self, reads_usage: bool) -> Self {
+        self.account(|accounts| accounts.reads_usage = reads_usage)
+    }
+
+    /// What tokens cost on models whose name begins so; the longest such name counts, and an empty one fits all. Scopes that
+    /// do not tell models apart have the price of the empty name.
+    #[must_use]
+    pub fn price(self, model: impl Into<String>, price: Price) -> Self {
+        self.account(|accounts| {
+            accounts.prices.insert(model.into(), price);
+        })
+    }
+
+    /// The money that may be spent in a day (UTC), at the prices given: past it, calls are [`Refused`](crate::Refused) with
+    /// [`Refusal::OverBudget`](super::Refusal::OverBudget). Default: no limit.
+    ///
+    /// A call is counted when its answer has been read: those under way when the last of it is spent still end, and take
+    /// it beyond.
+    #[must_use]
+    pub fn budget_per_day(self, money: f64) -> Self {
+        self.account(|accounts| accounts.budget = Some(money))
+    }
+
+    /// Calls this when a threshold is reached, once a day each, and tells those who listen to
+    /// [`alerts`](MeterHandle::alerts). It runs in the task that used the last of it: let it be short.
+    #[must_use]
+    pub fn on_threshold(self, threshold: Threshold, call: impl Fn(&Reached) + Send + Sync + 'static) -> Self {
+        let call: Arc<super::book::Call> = Arc::new(call);
+        self.account(|accounts| accounts.thresholds.push(Watch { threshold, call: Some(call) }))
+    }
+
+    /// A threshold for those who listen to [`alerts`](MeterHandle::alerts).
+    #[must_use]
+    pub fn threshold(self, threshold: Threshold) -> Self {
+        self.account(|accounts| accounts.thresholds.push(Watch { threshold, call: None }))
+    }
+
+    /// Asks this instead of the system for the date, for tests.
+    #[must_use]
+    pub fn clock(self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.account(|accounts| accounts.clock = WallClock::new(clock))
     }
 
     /// The longest a call may have to wait for its turn: one whose turn would come later is
@@ -72,7 +156,7 @@ impl QuotaMeterLayer {
     /// The builder's calls make a new, empty quota: set up the layer before it is cloned or applied.
     #[must_use]
     pub fn max_wait(self, max_wait: Duration) -> Self {
-        Self::with(Settings { max_wait: Some(max_wait), ..self.settings })
+        self.set(|settings| settings.max_wait = Some(max_wait))
     }
 
     /// How many calls may wait; one more is [`Refused`](crate::Refused) at once. Default: 100,000.
@@ -80,25 +164,31 @@ impl QuotaMeterLayer {
     /// A call that had its turn and got a 429 is no newcomer: it finds its place again beyond this number.
     #[must_use]
     pub fn max_queue(self, max_queue: NonZeroUsize) -> Self {
-        Self::with(Settings { max_queue, ..self.settings })
+        self.set(|settings| settings.max_queue = max_queue)
     }
 
     /// After an answer that the quota is used up, how long calls are refused before one looks again. Default: 60 s.
     #[must_use]
     pub fn spent_recheck(self, spent_recheck: Duration) -> Self {
-        Self::with(Settings { spent_recheck, ..self.settings })
+        self.set(|settings| settings.spent_recheck = spent_recheck)
     }
 
     /// Makes the jitter of the gate repeatable, for tests.
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
-        Self::with(Settings { seed: Some(seed), ..self.settings })
+        self.set(|settings| settings.seed = Some(seed))
     }
 
-    /// What the meter knows now.
+    /// What the meter knows now of the scope used last.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        self.scope.snapshot()
+        self.handle().snapshot()
+    }
+
+    /// The meter as one sees it from outside: all scopes, what was used, what a call would have to wait.
+    #[must_use]
+    pub fn handle(&self) -> MeterHandle {
+        MeterHandle::new(Arc::clone(&self.shared))
     }
 }
 
@@ -112,6 +202,6 @@ impl<S> Layer<S> for QuotaMeterLayer {
     type Service = QuotaMeter<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        QuotaMeter::new(inner, Arc::clone(&self.scope))
+        QuotaMeter::new(inner, Arc::clone(&self.shared))
     }
 }

@@ -1,10 +1,17 @@
 //! Paces calls against a quota that the server announces: each leaves when there is room, in order of arrival, and
 //! none is wasted on a 429.
 //!
-//! [`QuotaMeter`] learns the limits from the answers (`x-ratelimit-*`), reserves before sending, and reconciles with
-//! every answer. A 429 closes one gate for all; with a `BackoffRetry` further out the rejected call goes to the
-//! front of the line and it costs neither an attempt nor budget. One layer holds one quota: all services it
-//! makes, and their clones, share it.
+//! [`QuotaMeter`] learns the limits from the answers (see [`limits`](crate::limits)), reserves before sending, and
+//! reconciles with every answer. A 429 closes one gate for all; with a `BackoffRetry` further out the rejected call goes to
+//! the front of the line and it costs neither an attempt nor budget. All services of one layer, and their clones, share
+//! its quotas.
+//!
+//! - **Scopes.** Each host, key and model has a quota of its own, and a line of its own; see [`Scoping`].
+//! - **Cost.** A call takes the tokens that its [`TokenCost`] names, or those that its body suggests; see [`Estimate`]. What it
+//!   really used is read from `usage` as the answer passes, at the end of a stream too.
+//! - **Order.** By [`Priority`], then by arrival.
+//! - **Seeing it.** [`MeterHandle`] shows what is left, what was used and what that cost, tells of changes and
+//!   [`Threshold`]s, and keeps the budget of a day over restarts.
 //!
 //! ```
 //! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
@@ -32,19 +39,34 @@
 //! ```
 
 mod body;
+mod book;
 mod bucket;
+mod content;
 mod core;
 mod cost;
+mod estimate;
 mod future;
+mod handle;
 mod layer;
 mod moment;
 mod pace;
 mod priority;
 mod queue;
+mod rate;
 mod refusal;
+mod scan;
 mod scope;
+mod scopes;
+mod scoping;
 mod service;
 mod shape;
+mod shared;
+mod snapshot;
+mod tap;
+#[cfg(feature = "tiktoken")]
+mod tokens;
+mod used;
+mod view;
 
 use self::layer::Settings;
 pub use self::{
@@ -52,9 +74,16 @@ pub use self::{
     bucket::Level,
     core::Counts,
     cost::TokenCost,
+    estimate::Estimate,
     future::ResponseFuture,
-    layer::{QuotaMeterLayer, Snapshot},
+    handle::{Alerts, Changes, MeterHandle, Permit},
+    layer::QuotaMeterLayer,
     priority::Priority,
     refusal::Refusal,
+    scopes::ScopeName,
+    scoping::{Model, Scoping},
     service::QuotaMeter,
+    snapshot::Snapshot,
+    used::{Measure, Price, Reached, Threshold, Totals, Used},
+    view::RequestView,
 };

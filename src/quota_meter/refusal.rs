@@ -27,6 +27,15 @@ pub enum Refusal {
         /// What the quota holds.
         limit: u64,
     },
+    /// The day's money is spent.
+    OverBudget {
+        /// What was spent today (UTC).
+        spent: f64,
+        /// What may be.
+        budget: f64,
+        /// Until the next day.
+        wait: Duration,
+    },
     /// The quota is used up; see the server's own words.
     Spent {
         /// The answer that said so.
@@ -48,6 +57,9 @@ impl fmt::Display for Refusal {
             Self::TooLarge { tokens, limit } => {
                 write!(f, "needs {tokens} tokens, more than the whole limit of {limit}: make the request smaller")
             }
+            Self::OverBudget { spent, budget, .. } => {
+                write!(f, "{spent:.2} of today's budget of {budget:.2} are spent")
+            }
             Self::Spent { error, .. } => write!(f, "the quota is used up: {error}"),
         }
     }
@@ -66,6 +78,7 @@ impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         let wait = match &refusal {
             Refusal::TooLong { expected, .. } => Some(*expected),
+            Refusal::OverBudget { wait, .. } => Some(*wait),
             // While one call looks, nobody knows: "at once" would make who believes it spin.
             Refusal::Spent { wait, .. } => Some(*wait).filter(|wait| !wait.is_zero()),
             Refusal::QueueFull { .. } | Refusal::TooLarge { .. } => None,

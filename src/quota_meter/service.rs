@@ -11,12 +11,11 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::{
-    Priority, ResponseBody, ResponseFuture, Snapshot,
-    core::Comer,
-    cost::Cost,
-    scope::{Entry, Scope},
+    Permit, ResponseBody, ResponseFuture, Snapshot,
+    scope::{Arriving, Entry},
+    shared::Shared,
 };
-use crate::{Call, Refused, call::next_seq};
+use crate::{Call, Refused, body::Resend, call::next_seq};
 
 /// Lets each call go when the quota has room for it. See the [module](super).
 ///
@@ -30,24 +29,24 @@ use crate::{Call, Refused, call::next_seq};
 #[derive(Debug)]
 pub struct QuotaMeter<S> {
     inner: S,
-    scope: Arc<Scope>,
+    shared: Arc<Shared>,
 }
 
 impl<S> QuotaMeter<S> {
-    pub(super) fn new(inner: S, scope: Arc<Scope>) -> Self {
-        Self { inner, scope }
+    pub(super) fn new(inner: S, shared: Arc<Shared>) -> Self {
+        Self { inner, shared }
     }
 
-    /// What the meter knows now.
+    /// What the meter knows now of the scope used last.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        self.scope.snapshot()
+        self.shared.scopes.latest().snapshot()
     }
 }
 
 impl<S: Clone> Clone for QuotaMeter<S> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), scope: Arc::clone(&self.scope) }
+        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -55,7 +54,7 @@ impl<S, B, RB> Service<Request<B>> for QuotaMeter<S>
 where
     S: Service<Request<B>, Response = Response<RB>> + Clone,
     S::Error: Into<BoxError>,
-    B: Body,
+    B: Body + Resend,
 {
     type Response = Response<ResponseBody<RB>>;
     type Error = BoxError;
@@ -66,12 +65,23 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (scope, demand) = self.shared.inquire(&request);
+        if let Some(refusal) = self.shared.book.over_budget() {
+            scope.refuse();
+            return ResponseFuture::refused(refusal.into());
+        }
+        let permit = request.extensions().get::<Permit>();
+        if let Some(mut flight) = permit.and_then(|permit| permit.take(&scope))
+            && flight.send()
+        {
+            return ResponseFuture::sent(self.inner.call(request), flight);
+        }
         let call = request.extensions().get::<Call>();
         let seq = call.map_or_else(next_seq, Call::seq);
         let deadline = call.and_then(Call::deadline);
         let had_its_turn = call.is_some_and(|call| call.resends() > 0);
-        let class = request.extensions().get::<Priority>().copied().unwrap_or_default().class();
-        match self.scope.arrive(&Comer { class, seq, had_its_turn, cost: Cost::of(&request) }, deadline) {
+        let class = Shared::class(&request);
+        match scope.arrive(&Arriving { class, seq, had_its_turn, demand }, deadline) {
             Entry::Go(flight) => ResponseFuture::sent(self.inner.call(request), flight),
             Entry::Wait(waiter) => {
                 let lease = call.and_then(Call::lease).cloned();

@@ -5,6 +5,7 @@
 mod common;
 
 mod dead;
+mod echoed;
 mod folder;
 mod given;
 mod in_line;

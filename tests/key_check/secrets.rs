@@ -37,7 +37,7 @@ fn debug_shows_nothing(what: &str, value: impl Debug) {
 }
 
 /// An error, its causes, and what they print.
-fn all_of(error: &BoxError) -> String {
+pub(crate) fn all_of(error: &BoxError) -> String {
     let mut text = format!("{error:?} {error:#?}");
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&**error);
     while let Some(error) = next {

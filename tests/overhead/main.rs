@@ -36,6 +36,7 @@ fn the_path_that_does_not_wait_costs_no_more_than_allowed() {
         (ours::METER, 0.0),
         (ours::METER_6, 0.0),
         (ours::METER_12, 0.0),
+        (ours::METER_SCOPED, 0.0),
         (ours::CLASSIFY, 0.0),
         (ours::CLASSIFY_429, 8.0),
         (ours::STACK, KEPT_HEADERS + FIRST_EXTENSION + HEADER_GROWTH),

@@ -8,6 +8,7 @@ mod changed;
 mod dropped;
 mod garbage;
 mod gate;
+mod handle;
 mod held;
 mod interleavings;
 mod learning;
@@ -15,7 +16,9 @@ mod order;
 mod priority;
 mod readiness;
 mod refused;
+mod scopes;
 mod spent;
+mod usage;
 
 use http::{Request, Response};
 use tokio::task::JoinHandle;

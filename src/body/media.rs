@@ -1,0 +1,34 @@
+//! Which answers can be read.
+
+use http::{
+    HeaderMap,
+    header::{CONTENT_ENCODING, CONTENT_TYPE},
+};
+
+/// What a body is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Media {
+    Json,
+    Events,
+}
+
+impl Media {
+    /// By `content-type`; `None` for all else.
+    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
+        let kind = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        let ends = |end: &str| {
+            let start = kind.len().checked_sub(end.len());
+            start.and_then(|start| kind.get(start..)).is_some_and(|tail| tail.eq_ignore_ascii_case(end))
+        };
+        if kind.eq_ignore_ascii_case("text/event-stream") {
+            Some(Self::Events)
+        } else {
+            (ends("/json") || ends("+json")).then_some(Self::Json)
+        }
+    }
+}
+
+pub(crate) fn is_compressed(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_ENCODING).is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}

@@ -1,0 +1,175 @@
+//! [`MeterHandle`]: the meter as one sees it from outside.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use http::Request;
+use http_body::Body;
+use tokio::sync::{broadcast, watch};
+
+use super::{
+    Reached, Snapshot, Totals,
+    scope::{Flight, Scope},
+    shared::Shared,
+};
+use crate::{Refused, body::Resend};
+
+/// The meter as one sees it from outside: what is left, what was used, what a call would have to wait.
+///
+/// From [`QuotaMeterLayer::handle`](super::QuotaMeterLayer::handle). Clones see the same.
+///
+/// ```
+/// use http_body_util::Full;
+/// use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+/// use tower_outbound::quota_meter::{Price, QuotaMeterLayer};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
+/// # use http_body_util::BodyExt;
+/// let client = service_fn(|_: http::Request<Full<bytes::Bytes>>| async {
+///     let answer = http::Response::builder().header("content-type", "application/json");
+///     let body = r#"{"choices":[],"usage":{"prompt_tokens":1000,"completion_tokens":500}}"#;
+///     Ok::<_, tower::BoxError>(answer.body(Full::<bytes::Bytes>::from(body))?)
+/// });
+/// let layer = QuotaMeterLayer::new().price("gpt-4o-mini", Price::per_million(0.15, 0.60));
+/// let meter = layer.handle();
+/// let mut service = ServiceBuilder::new().layer(layer).service(client);
+///
+/// let request = http::Request::post("https://api.example/v1/chat/completions");
+/// let request = request.body(Full::from(r#"{"model":"gpt-4o-mini","messages":[]}"#))?;
+/// let response = service.ready().await?.call(request).await?;
+/// response.into_body().collect().await?;
+///
+/// let snapshot = &meter.scopes()[0];
+/// assert_eq!(snapshot.scope.to_string(), "api.example gpt-4o-mini");
+/// assert_eq!((snapshot.used.input_tokens, snapshot.used.output_tokens), (1000, 500));
+/// assert_eq!(snapshot.used.money, 0.00045);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct MeterHandle(Arc<Shared>);
+
+impl MeterHandle {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
+    /// The scope used last. Before the first call, one that nobody has used.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.0.scopes.latest().snapshot()
+    }
+
+    /// All scopes in use, the one used last first.
+    #[must_use]
+    pub fn scopes(&self) -> Vec<Snapshot> {
+        self.0.scopes.all().iter().map(|scope| scope.snapshot()).collect()
+    }
+
+    /// To hear of changes: of a call that came, left, ended or was settled. Nothing is paid for it while nobody listens.
+    #[must_use]
+    pub fn subscribe(&self) -> Changes {
+        Changes(self.0.book.subscribe())
+    }
+
+    /// To hear of the thresholds reached from now on.
+    #[must_use]
+    pub fn alerts(&self) -> Alerts {
+        Alerts(self.0.book.alerts())
+    }
+
+    /// What was used so far, to be saved.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.0.scopes.all().iter().for_each(|scope| scope.book_calls());
+        self.0.book.totals()
+    }
+
+    /// Adds what an earlier process used: ever, and today if it is of today. Once, before the first call.
+    pub fn restore(&self, saved: Totals) {
+        self.0.book.restore(saved);
+    }
+
+    /// How long this request would wait if it came now; `None` while no limit is known. It is not sent, and takes nothing.
+    pub fn expected_wait<B: Body + Resend>(&self, request: &Request<B>) -> Option<Duration> {
+        let (scope, demand) = self.0.inquire(request);
+        scope.expected_wait(Shared::class(request), demand)
+    }
+
+    /// Takes what this request needs, if it could leave now, for those who would rather do something else than wait.
+    ///
+    /// Put the permit into the request's extensions, and send it: it leaves at once, unless a 429 came in between. A permit
+    /// that is dropped, itself or with its request, gives back what it took; one that is kept keeps it from others.
+    ///
+    /// # Errors
+    /// [`Refused`] with a [`Refusal`](super::Refusal) as its cause, and the time it would have taken.
+    pub fn try_acquire<B: Body + Resend>(&self, request: &Request<B>) -> Result<Permit, Refused> {
+        let (scope, demand) = self.0.inquire(request);
+        if let Some(refusal) = self.0.book.over_budget() {
+            scope.refuse();
+            return Err(refusal.into());
+        }
+        let flight = scope.try_acquire(Shared::class(request), demand)?;
+        Ok(Permit(Arc::new(Mutex::new(Some(flight)))))
+    }
+}
+
+/// Leave for one call, from [`MeterHandle::try_acquire`]; a request extension.
+///
+/// Its clones are one permit: the first call that goes with it takes it.
+#[derive(Clone)]
+pub struct Permit(Arc<Mutex<Option<Flight>>>);
+
+impl Permit {
+    /// The flight, if it is of this scope and nobody took it.
+    pub(super) fn take(&self, scope: &Arc<Scope>) -> Option<Flight> {
+        let mut flight = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        flight.take_if(|flight| Arc::ptr_eq(flight.scope(), scope))
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Permit")
+    }
+}
+
+/// Changes of a meter, from [`MeterHandle::subscribe`].
+#[derive(Clone, Debug)]
+pub struct Changes(watch::Receiver<()>);
+
+impl Changes {
+    /// Waits until something changed since the last time; `false` once the meter is gone. Many changes may be one here.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when it is dropped.
+    pub async fn changed(&mut self) -> bool {
+        self.0.changed().await.is_ok()
+    }
+}
+
+/// Thresholds as they are reached, from [`MeterHandle::alerts`].
+#[derive(Debug)]
+pub struct Alerts(broadcast::Receiver<Reached>);
+
+impl Alerts {
+    /// The next; `None` once the meter is gone. Who is more than 64 behind misses the oldest.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when it is dropped.
+    pub async fn next(&mut self) -> Option<Reached> {
+        loop {
+            match self.0.recv().await {
+                Ok(reached) => return Some(reached),
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// The same as a stream.
+    pub fn into_stream(self) -> impl futures_util::Stream<Item = Reached> + Send {
+        futures_util::stream::unfold(self, |mut alerts| async move { Some((alerts.next().await?, alerts)) })
+    }
+}

@@ -1,0 +1,258 @@
+//! Finds the objects of `usage` in JSON that comes in pieces, without keeping the rest.
+
+use memchr::memchr2;
+use serde::Deserialize;
+
+/// Longer ones are passed over; they have some 500 bytes.
+const LONGEST: usize = 8 << 10;
+const LONGEST_NAME: usize = "usageMetadata".len();
+
+/// What the answers so far say was used; a later word counts more than an earlier one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reported {
+    pub(super) input: Option<u64>,
+    pub(super) output: Option<u64>,
+}
+
+/// Every API's spelling of it.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Spelling {
+    prompt_tokens: Option<f64>,
+    completion_tokens: Option<f64>,
+    input_tokens: Option<f64>,
+    output_tokens: Option<f64>,
+    /// Anthropic counts these beside `input_tokens`; what is read from the cache counts against no limit.
+    cache_creation_input_tokens: Option<f64>,
+    #[serde(rename = "promptTokenCount")]
+    gemini_prompt: Option<f64>,
+    #[serde(rename = "candidatesTokenCount")]
+    gemini_candidates: Option<f64>,
+    #[serde(rename = "thoughtsTokenCount")]
+    gemini_thoughts: Option<f64>,
+}
+
+impl Reported {
+    fn take_in(&mut self, json: &[u8]) {
+        let Ok(said) = serde_json::from_slice::<Spelling>(json) else { return };
+        let sum = |one: Option<f64>, more: Option<f64>| Some(one? + more.unwrap_or(0.0));
+        let input = sum(said.input_tokens, said.cache_creation_input_tokens);
+        let input = input.or(said.prompt_tokens).or(said.gemini_prompt);
+        let output = said.output_tokens.or(said.completion_tokens);
+        let output = output.or_else(|| sum(said.gemini_candidates, said.gemini_thoughts)).or(said.gemini_thoughts);
+        // Saturates, and makes 0 of what is below.
+        self.input = input.map(|tokens| tokens as u64).or(self.input);
+        self.output = output.map(|tokens| tokens as u64).or(self.output);
+    }
+}
+
+/// The names that matter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Name {
+    #[default]
+    Other,
+    Usage,
+    /// What a stream's events wrap the answer in.
+    Answer,
+}
+
+/// Reads JSON byte by byte. `usage` counts in the outermost object, in a `response` or `message` in it, and in each object of an
+/// outermost array; what is deeper, or in a string, is somebody's content.
+#[derive(Debug, Default)]
+pub(super) struct Scanner {
+    depth: u32,
+    is_in_string: bool,
+    is_escaped: bool,
+    /// The current string, as far as it may be a name that matters.
+    text: Text,
+    /// The string that ended last, and the name of the value that comes.
+    last: Name,
+    name: Name,
+    /// Whether what is two deep is the answer.
+    is_answer: bool,
+    is_array: bool,
+    /// The depth at which the object that is copied began.
+    copied_from: Option<u32>,
+    copy: Vec<u8>,
+    pub(super) reported: Reported,
+}
+
+#[derive(Debug, Default)]
+struct Text {
+    bytes: [u8; LONGEST_NAME],
+    len: usize,
+}
+
+impl Text {
+    fn push(&mut self, bytes: &[u8]) {
+        match self.bytes.get_mut(self.len..self.len.saturating_add(bytes.len())) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.len += bytes.len();
+            }
+            None => self.spoil(),
+        }
+    }
+
+    /// It is no name that matters.
+    fn spoil(&mut self) {
+        self.len = LONGEST_NAME + 1;
+    }
+
+    fn name(&self) -> Name {
+        match self.bytes.get(..self.len) {
+            Some(b"usage" | b"usageMetadata") => Name::Usage,
+            Some(b"response" | b"message") => Name::Answer,
+            _ => Name::Other,
+        }
+    }
+}
+
+impl Scanner {
+    pub(super) fn feed(&mut self, data: &[u8]) {
+        let (mut at, mut copy_from) = (0, 0);
+        while let Some(&byte) = data.get(at) {
+            if self.is_in_string {
+                at += self.string(&data[at..]);
+                continue;
+            }
+            at += 1;
+            match byte {
+                b'"' => {
+                    self.is_in_string = true;
+                    self.text.len = 0;
+                }
+                b':' => self.name = std::mem::take(&mut self.last),
+                b',' => self.name = Name::Other,
+                b'{' | b'[' => copy_from = if self.open(byte) { at - 1 } else { copy_from },
+                b'}' | b']' => {
+                    self.depth = self.depth.saturating_sub(1);
+                    if self.copied_from == Some(self.depth) {
+                        self.keep(&data[copy_from..at]);
+                        self.end_copy();
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.keep(data.get(copy_from..).unwrap_or_default());
+    }
+
+    /// A new text begins.
+    pub(super) fn reset(&mut self) {
+        let copy = std::mem::take(&mut self.copy);
+        *self = Self { reported: self.reported, copy, ..Self::default() };
+        self.copy.clear();
+    }
+
+    /// Goes on in a string; answers how many bytes of it that were.
+    fn string(&mut self, data: &[u8]) -> usize {
+        if self.is_escaped {
+            self.is_escaped = false;
+            return 1;
+        }
+        let end = memchr2(b'"', b'\\', data);
+        self.text.push(&data[..end.unwrap_or(data.len())]);
+        let Some(end) = end else { return data.len() };
+        if data[end] == b'\\' {
+            self.is_escaped = true;
+            self.text.spoil();
+        } else {
+            self.is_in_string = false;
+            self.last = self.text.name();
+        }
+        end + 1
+    }
+
+    /// Whether a copy begins here.
+    fn open(&mut self, byte: u8) -> bool {
+        let name = std::mem::take(&mut self.name);
+        match self.depth {
+            0 => self.is_array = byte == b'[',
+            1 => self.is_answer = self.is_array || name == Name::Answer,
+            _ => {}
+        }
+        let is_place = self.depth == 1 && !self.is_array || self.depth == 2 && self.is_answer;
+        let begins = byte == b'{' && name == Name::Usage && is_place && self.copied_from.is_none();
+        if begins {
+            self.copied_from = Some(self.depth);
+        }
+        self.depth = self.depth.saturating_add(1);
+        begins
+    }
+
+    /// Copies, if that is what is done here.
+    fn keep(&mut self, data: &[u8]) {
+        if self.copied_from.is_none() {
+            return;
+        }
+        if self.copy.len() + data.len() > LONGEST {
+            self.copied_from = None;
+            self.copy = Vec::new();
+        } else {
+            self.copy.extend_from_slice(data);
+        }
+    }
+
+    fn end_copy(&mut self) {
+        // Too long, where it is `None` by now.
+        if self.copied_from.take().is_some() {
+            self.reported.take_in(&self.copy);
+            self.copy.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reported(pieces: &[&[u8]]) -> (Option<u64>, Option<u64>) {
+        let mut scanner = Scanner::default();
+        pieces.iter().for_each(|piece| scanner.feed(piece));
+        (scanner.reported.input, scanner.reported.output)
+    }
+
+    #[test]
+    fn every_spelling_is_read_however_it_is_cut() {
+        for (json, expected) in [
+            (r#"{"id":"x","usage":{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21}}"#, (Some(9), Some(12))),
+            (r#"{"usage":{"prompt_tokens":8,"total_tokens":8},"data":[]}"#, (Some(8), None)),
+            (r#"{"usage":{"input_tokens":3,"output_tokens":4,"cache_creation_input_tokens":5}}"#, (Some(8), Some(4))),
+            (r#"{"response":{"a":[{}],"usage":{"input_tokens":36,"output_tokens":87}}}"#, (Some(36), Some(87))),
+            (r#"{"message":{"usage":{"input_tokens":25,"output_tokens":1}}}"#, (Some(25), Some(1))),
+            (
+                r#"{"usageMetadata":{"promptTokenCount":4,"candidatesTokenCount":5,"thoughtsTokenCount":6}}"#,
+                (Some(4), Some(11)),
+            ),
+            (r#"[{"a":1},{"usageMetadata":{"promptTokenCount":4,"x":[{}]}}]"#, (Some(4), None)),
+            (r#"{"usage" : { "prompt_tokens" : 1, "details": {"cached_tokens": 9} } }"#, (Some(1), None)),
+            (r#"{"choices":[{"usage":{"prompt_tokens":1}}]}"#, (None, None)),
+            (r#"{"text":"\"usage\":{\"prompt_tokens\":1}"}"#, (None, None)),
+            (r#"{"args":{"usage":{"prompt_tokens":1}}}"#, (None, None)),
+            (r#"{"usage":null,"x":{"prompt_tokens":1}}"#, (None, None)),
+            (r#"{"usage":{"prompt_tokens":-1,"completion_tokens":1e300}}"#, (Some(0), Some(u64::MAX))),
+            (r#"}}}]]{"usage":{"prompt_tokens":1}}"#, (Some(1), None)),
+        ] {
+            let bytes = json.as_bytes();
+            assert_eq!(reported(&[bytes]), expected, "{json}");
+            for cut in 0..bytes.len() {
+                assert_eq!(reported(&[&bytes[..cut], &bytes[cut..]]), expected, "{json} cut at {cut}");
+            }
+            let single: Vec<&[u8]> = bytes.chunks(1).collect();
+            assert_eq!(reported(&single), expected, "{json} byte by byte");
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_not_kept() {
+        let mut scanner = Scanner::default();
+        scanner.feed(br#"{"usage":{"x":""#);
+        for _ in 0..1000 {
+            scanner.feed(&[b'x'; 1000]);
+            assert!(scanner.copy.capacity() <= 2 * LONGEST);
+        }
+        scanner.feed(br#""},"usage":{"prompt_tokens":5}}"#);
+        assert_eq!(scanner.reported.input, Some(5));
+    }
+}

@@ -1,0 +1,287 @@
+//! The scopes in use: found by hash, bounded, the idle ones forgotten.
+
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    fmt,
+    hash::{BuildHasher, Hasher},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use foldhash::quality::RandomState;
+use http::{HeaderMap, header::AUTHORIZATION};
+use tokio::time::Instant;
+
+use super::{
+    Model, RequestView, Settings,
+    book::Book,
+    content::{Content, model_in_path},
+    scope::Scope,
+    scoping::{By, Parts, Scoping},
+};
+
+/// A scope that nobody used for so long is forgotten when a new one needs room, or, twice as late, when any new one comes.
+const IDLE: Duration = Duration::from_secs(3600);
+/// Where a key may be, after `Authorization`.
+const KEY_HEADERS: [&str; 3] = ["api-key", "x-api-key", "x-goog-api-key"];
+
+/// What a quota belongs to.
+///
+/// Shown as what tells it apart: `api.openai.com gpt-4o`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ScopeName {
+    host: Arc<str>,
+    model: Arc<str>,
+    own: Arc<str>,
+    /// Two keys on one host have two of these; it says nothing of the key.
+    key: Option<u16>,
+}
+
+impl ScopeName {
+    /// The host, with its port where the URI names one; empty if hosts are not told apart.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The model; empty if the request named none, or models are not told apart.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// What the function of [`Scoping::with`] named it; else empty.
+    #[must_use]
+    pub fn own(&self) -> &str {
+        &self.own
+    }
+
+    fn overflow() -> Self {
+        Self { own: "(all others)".into(), ..Self::default() }
+    }
+
+    /// The name under which it is counted: the same in the next process, as a hash is not.
+    pub(super) fn label(&self) -> String {
+        Self { key: None, ..self.clone() }.to_string()
+    }
+}
+
+impl fmt::Display for ScopeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [&*self.host, &*self.model, &*self.own].into_iter().filter(|part| !part.is_empty());
+        let mut is_empty = true;
+        for part in parts {
+            write!(f, "{}{part}", if is_empty { "" } else { " " })?;
+            is_empty = false;
+        }
+        match self.key {
+            Some(key) => write!(f, "{}key #{key:04x}", if is_empty { "" } else { " " }),
+            None if is_empty => f.write_str("(everything)"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Scopes {
+    settings: Settings,
+    book: Arc<Book>,
+    hash: RandomState,
+    found: Found,
+}
+
+#[derive(Debug)]
+enum Found {
+    One(Arc<Scope>),
+    Many(Mutex<Map>),
+}
+
+#[derive(Debug, Default)]
+struct Map {
+    places: HashMap<u64, Place, foldhash::fast::RandomState>,
+    /// Counts the look-ups.
+    ticks: u64,
+    swept: Option<(Instant, u64)>,
+    overflow: Option<Arc<Scope>>,
+}
+
+#[derive(Debug)]
+struct Place {
+    scope: Arc<Scope>,
+    used: u64,
+}
+
+impl Scopes {
+    pub(super) fn new(settings: Settings, book: Arc<Book>) -> Self {
+        let found = match settings.scoping.0 {
+            By::Parts(Parts { host: false, key: false, model: false }) => {
+                Found::One(Scope::new(ScopeName::default(), settings.clone(), Arc::clone(&book)))
+            }
+            _ => Found::Many(Mutex::default()),
+        };
+        Self { settings, book, hash: RandomState::default(), found }
+    }
+
+    pub(super) fn one(&self) -> Option<&Arc<Scope>> {
+        match &self.found {
+            Found::One(scope) => Some(scope),
+            Found::Many(_) => None,
+        }
+    }
+
+    /// Whether the request's body has to be looked at to know its scope.
+    pub(super) fn reads_body(&self, request: &RequestView<'_>) -> bool {
+        match &self.settings.scoping.0 {
+            By::Parts(parts) => parts.model && named_outside(request).is_none(),
+            By::Function(_) => true,
+        }
+    }
+
+    /// Whether it has to be read as JSON.
+    pub(super) fn reads_content(&self, request: &RequestView<'_>) -> bool {
+        matches!(self.settings.scoping, Scoping(By::Parts(_))) && self.reads_body(request)
+    }
+
+    pub(super) fn find(&self, request: &RequestView<'_>, content: Option<&Content<'_>>) -> Arc<Scope> {
+        let map = match &self.found {
+            Found::One(scope) => return Arc::clone(scope),
+            Found::Many(map) => map,
+        };
+        let mut hasher = self.hash.build_hasher();
+        match &self.settings.scoping.0 {
+            By::Parts(parts) => {
+                let host = if parts.host { host(request) } else { "".into() };
+                let model = named_outside(request).or_else(|| content?.model());
+                let model = if parts.model { model.unwrap_or_default() } else { "" };
+                let key = if parts.key { key(request.headers()) } else { None };
+                hasher.write(host.as_bytes());
+                hasher.write_u8(0xff);
+                hasher.write(model.as_bytes());
+                let before = hasher.finish();
+                let id = key.map_or(before, |key| {
+                    hasher.write_u8(0xff);
+                    hasher.write(key);
+                    hasher.finish()
+                });
+                let is_it = |name: &ScopeName| *name.host == *host && *name.model == *model;
+                let name = || ScopeName {
+                    host: (*host).into(),
+                    model: model.into(),
+                    own: "".into(),
+                    key: key.map(|_| (id >> 48) as u16),
+                };
+                self.look_up(map, id, is_it, name)
+            }
+            By::Function(choose) => {
+                let own = choose(request);
+                hasher.write(own.as_bytes());
+                let name = || ScopeName { own: (*own).into(), ..ScopeName::default() };
+                self.look_up(map, hasher.finish(), |name| *name.own == *own, name)
+            }
+        }
+    }
+
+    fn look_up(
+        &self,
+        map: &Mutex<Map>,
+        mut id: u64,
+        is_it: impl Fn(&ScopeName) -> bool,
+        name: impl FnOnce() -> ScopeName,
+    ) -> Arc<Scope> {
+        let forgotten;
+        let mut map = lock(map);
+        map.ticks += 1;
+        let used = map.ticks;
+        while let Some(place) = map.places.get_mut(&id) {
+            if is_it(place.scope.name()) {
+                place.used = used;
+                return Arc::clone(&place.scope);
+            }
+            id = id.wrapping_add(1);
+        }
+        // Dropped only when the lock is: it is counted then, and somebody may be told.
+        forgotten = map.make_room(self.settings.max_scopes.get());
+        if map.places.len() >= self.settings.max_scopes.get() {
+            let new = || Scope::new(ScopeName::overflow(), self.settings.clone(), Arc::clone(&self.book));
+            return Arc::clone(map.overflow.get_or_insert_with(new));
+        }
+        let scope = Scope::new(name(), self.settings.clone(), Arc::clone(&self.book));
+        map.places.insert(id, Place { scope: Arc::clone(&scope), used });
+        drop(map);
+        drop(forgotten);
+        scope
+    }
+
+    /// All there are, the one used last first.
+    pub(super) fn all(&self) -> Vec<Arc<Scope>> {
+        match &self.found {
+            Found::One(scope) => vec![Arc::clone(scope)],
+            Found::Many(map) => {
+                let map = lock(map);
+                let mut places: Vec<&Place> = map.places.values().collect();
+                places.sort_unstable_by_key(|place| std::cmp::Reverse(place.used));
+                places.into_iter().map(|place| &place.scope).chain(&map.overflow).cloned().collect()
+            }
+        }
+    }
+
+    /// The one used last; one that nobody uses, if none was.
+    pub(super) fn latest(&self) -> Arc<Scope> {
+        let new = || Scope::new(ScopeName::default(), self.settings.clone(), Arc::clone(&self.book));
+        self.all().into_iter().next().unwrap_or_else(new)
+    }
+}
+
+fn lock(map: &Mutex<Map>) -> MutexGuard<'_, Map> {
+    map.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Map {
+    /// Forgets what nobody used since the sweep before the last, and, where that is not enough, what was not used for
+    /// longest. What has calls waiting or under way is held by them, and stays.
+    fn make_room(&mut self, most: usize) -> Vec<Arc<Scope>> {
+        let mut forgotten = Vec::new();
+        let now = Instant::now();
+        let is_free = |place: &Place| Arc::strong_count(&place.scope) == 1;
+        match self.swept {
+            Some((at, ticks)) if now.saturating_duration_since(at) >= IDLE => {
+                let idle = self.places.extract_if(|_, place| place.used <= ticks && is_free(place));
+                forgotten.extend(idle.map(|(_, place)| place.scope));
+                self.swept = Some((now, self.ticks));
+            }
+            None => self.swept = Some((now, self.ticks)),
+            Some(_) => {}
+        }
+        if self.places.len() >= most {
+            let free = self.places.iter().filter(|(_, place)| is_free(place));
+            let longest = free.min_by_key(|(_, place)| place.used).map(|(id, _)| *id);
+            if let Some(id) = longest {
+                forgotten.extend(self.places.remove(&id).map(|place| place.scope));
+            }
+        }
+        forgotten
+    }
+}
+
+/// The model, where it is known without the body.
+pub(super) fn named_outside<'a>(request: &RequestView<'a>) -> Option<&'a str> {
+    let extension = request.extensions().get::<Model>().map(Model::as_str);
+    extension.or_else(|| model_in_path(request.uri().path()))
+}
+
+fn host<'a>(request: &RequestView<'a>) -> Cow<'a, str> {
+    match (request.uri().host(), request.uri().port_u16()) {
+        (Some(host), None) => host.into(),
+        (Some(host), Some(port)) => format!("{host}:{port}").into(),
+        (None, _) => {
+            let header = request.headers().get(http::header::HOST);
+            header.and_then(|host| host.to_str().ok()).unwrap_or_default().into()
+        }
+    }
+}
+
+fn key(headers: &HeaderMap) -> Option<&[u8]> {
+    let key = headers.get(AUTHORIZATION).or_else(|| KEY_HEADERS.iter().find_map(|name| headers.get(*name)));
+    key.map(http::HeaderValue::as_bytes)
+}

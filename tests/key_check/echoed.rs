@@ -1,0 +1,140 @@
+//! Servers and clients that repeat the key, and events: it is masked in all that comes out.
+
+use std::{
+    fmt::Debug,
+    sync::{Arc, Mutex},
+};
+
+use http::Request;
+use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt};
+use tower_outbound::{
+    ApiError, ErrorClassifyLayer, ErrorKind, RetryHint,
+    backoff_retry::BackoffRetryLayer,
+    key_check::{KeyCheckLayer, KeySource, Placement, Token},
+    mock::{Script, ok, status},
+};
+use tracing::{
+    Event, Metadata, Subscriber,
+    field::{Field, Visit},
+    span::{Attributes, Id, Record},
+    subscriber::set_default,
+};
+
+use super::{named_key, origin, secrets::all_of};
+use crate::common::{Text, Told, get, ready, secs, told};
+
+/// Neither by its beginning nor by its length to be told from other words.
+const PLAIN: &str = "sesame!";
+
+/// All that is told at any level.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<String>>);
+
+struct Line<'a>(&'a mut String);
+
+impl Visit for Line<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.0.push_str(&format!("{field}={value:?} {value:#?}\n"));
+    }
+}
+
+impl Subscriber for Heard {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        event.record(&mut Line(&mut self.0.lock().unwrap()));
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        span.record(&mut Line(&mut self.0.lock().unwrap()));
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, values: &Record<'_>) {
+        values.record(&mut Line(&mut self.0.lock().unwrap()));
+    }
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+#[track_caller]
+fn hides(text: &str, what: &str) {
+    for trace in [PLAIN, "sesame%21", "c2VzYW1lIQ"] {
+        assert!(!text.contains(trace), "{what} shows the key: {text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_servers_message_that_repeats_it_is_masked() {
+    let layer = KeyCheckLayer::new(named_key(PLAIN), origin());
+    for (code, text) in [
+        (400, format!(r#"{{"error":{{"message":"no such key: {PLAIN} !","type":"{PLAIN}","code":"{PLAIN}"}}}}"#)),
+        (401, format!(r#"{{"error":{{"message":"sesame%21 is no key","param":"{PLAIN}"}}}}"#)),
+    ] {
+        let service = ServiceBuilder::new()
+            .layer(&layer)
+            .layer(ErrorClassifyLayer::new(tower_outbound::provider::OpenAi))
+            .service(Script::new().otherwise(status(code).header("content-type", "application/json").body(text)));
+        let response = service.oneshot(get()).await.unwrap();
+        let error = ApiError::of(&response).unwrap();
+        assert!(error.message().is_some_and(|message| message.contains("***")), "{error:?}");
+        hides(&format!("{error} {error:?}"), "an ApiError");
+    }
+    let error = ServiceBuilder::new().layer(&layer).service(Told(Script::new())).oneshot(get()).await.unwrap_err();
+    hides(&all_of(&error), "the refusal after it");
+    hides(&format!("{:?} {}", layer.snapshot(), layer.snapshot()[0]), "the snapshot");
+}
+
+/// As clients do that put the URL into their errors.
+#[tokio::test(start_paused = true)]
+async fn a_clients_error_that_repeats_it_is_masked_and_means_the_same() {
+    let layer = KeyCheckLayer::new(named_key(PLAIN), origin()).placement(Placement::query("key"));
+    let client = tower::service_fn(|request: Request<Text>| async move {
+        let source = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let outer = std::io::Error::new(std::io::ErrorKind::ConnectionRefused, format!("{}: {source}", request.uri()));
+        Err::<http::Response<Text>, BoxError>(outer.into())
+    });
+    let error = layer.layer(client).oneshot(get()).await.unwrap_err();
+    hides(&all_of(&error), "an error");
+    assert!(error.to_string().starts_with("https://api.example/v1/things?key=***: "), "{error}");
+    let meaning = ApiError::from_error(&*error);
+    assert_eq!((meaning.kind(), meaning.may_have_reached_server()), (ErrorKind::Unavailable, false));
+}
+
+/// Every way in which a key can fail, with everything that is told of it.
+#[tokio::test(start_paused = true)]
+async fn no_event_tells_it() {
+    let heard = Heard::default();
+    let _guard = set_default(heard.clone());
+    let failing = KeySource::function(|| async { Err::<Token, _>(BoxError::from("none today")) });
+    let layer = KeyCheckLayer::new(named_key(PLAIN), origin()).with_key(failing);
+    for step in [
+        status(401).body(PLAIN),
+        told(429, ErrorKind::RateLimit, RetryHint::After(secs(1.0))),
+        told(429, ErrorKind::QuotaExhausted, RetryHint::Never),
+        tower_outbound::mock::dropped(),
+        status(500),
+        ok("done"),
+    ] {
+        let mut stack = ServiceBuilder::new()
+            .layer(BackoffRetryLayer::new())
+            .layer(&layer)
+            .service(Told(Script::new().otherwise(step)));
+        match ready(&mut stack).await.call(get()).await {
+            Ok(response) => hides(&format!("{:?} {:?}", response.extensions(), response.headers()), "a response"),
+            Err(error) => hides(&all_of(&error), "an error"),
+        }
+        tokio::time::sleep(secs(61.0)).await;
+    }
+    let openai = tower_outbound::Origin::parse("https://api.openai.com").unwrap();
+    drop(KeyCheckLayer::new(named_key("sk-ant-sesame!"), openai));
+    let told = heard.0.lock().unwrap().clone();
+    for expected in ["a key is out of use", "the key is well again", "gave none", "looks like one of Anthropic"] {
+        assert!(told.contains(expected), "{expected}: {told}");
+    }
+    hides(&told, "an event");
+}

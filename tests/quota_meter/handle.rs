@@ -1,0 +1,237 @@
+//! The meter from outside: what was used, what it cost, who hears of it, permits.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, UNIX_EPOCH},
+};
+
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use tokio::time::{sleep, timeout};
+use tower_outbound::{
+    QuotaMeterLayer, TokenCost,
+    quota_meter::{Measure, Price, Reached, Refusal, Threshold, Totals},
+};
+
+use super::{Office, costing, is_over, later, meter, refusal, told};
+use crate::common::{Text, named, reply, secs, settled, with};
+
+const NOON: u64 = 20_000 * 86_400 + 43_200;
+
+/// A clock that tests set.
+fn clock(layer: QuotaMeterLayer) -> (QuotaMeterLayer, Arc<AtomicU64>) {
+    let seconds = Arc::new(AtomicU64::new(NOON));
+    let now = Arc::clone(&seconds);
+    (layer.clock(move || UNIX_EPOCH + Duration::from_secs(now.load(Ordering::Relaxed))), seconds)
+}
+
+fn ask(name: &str) -> Request<Text> {
+    let body = r#"{"model":"gpt-x-mini","messages":[]}"#;
+    named(name).map(|_| Full::new(body.into()))
+}
+
+/// A call that uses a million tokens of input and half of that of output.
+async fn million(office: &Office) {
+    let call = office.send(with(ask("m"), TokenCost(0)));
+    settled().await;
+    let mut answer = reply(200);
+    answer.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
+    *answer.body_mut() = Full::new(r#"{"usage":{"prompt_tokens":1000000,"completion_tokens":500000}}"#.into());
+    office.desk.answer("m", answer).await;
+    call.await.unwrap().unwrap().into_body().collect().await.unwrap();
+}
+
+fn priced() -> QuotaMeterLayer {
+    meter().price("gpt-x", Price::per_million(100.0, 100.0)).price("gpt-x-mini", Price::per_million(2.0, 8.0))
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_scope_shows_what_it_used_and_what_that_cost() {
+    let office = Office::new(priced());
+    million(&office).await;
+    million(&office).await;
+    let used = office.meter.snapshot().used;
+    assert_eq!((used.requests, used.input_tokens, used.output_tokens, used.money), (2, 2_000_000, 1_000_000, 12.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn past_the_budget_calls_are_refused_until_the_next_day() {
+    let (layer, seconds) = clock(priced().budget_per_day(10.0));
+    let office = Office::new(layer);
+    million(&office).await;
+    assert_eq!(office.meter.handle().totals().of_today().money, 6.0);
+    million(&office).await;
+    let answer = office.answer_of(ask("over")).await;
+    let (refused, reason) = refusal(&answer);
+    assert!(matches!(reason, Refusal::OverBudget { spent: 12.0, budget: 10.0, .. }), "{reason:?}");
+    assert_eq!(refused.wait(), Some(secs(43_200.0)));
+    assert_eq!(office.meter.snapshot().counts.refused, 1);
+    assert!(office.meter.handle().try_acquire(&ask("x")).is_err());
+    seconds.fetch_add(43_200, Ordering::Relaxed);
+    let _goes = office.send(ask("tomorrow"));
+    settled().await;
+    assert_eq!(office.desk.open(), ["tomorrow"]);
+}
+
+/// The money went while it waited.
+#[tokio::test(start_paused = true)]
+async fn who_waits_when_the_budget_is_spent_does_not_leave() {
+    let (layer, _) = clock(priced().budget_per_day(10.0));
+    let office = Office::new(layer);
+    million(&office).await;
+    let slow = office.send(with(ask("m"), TokenCost(0)));
+    let limited = office.send(ask("limited"));
+    settled().await;
+    office.desk.answer("limited", later("10")).await;
+    limited.await.unwrap().unwrap();
+    let waits = office.send(ask("waits"));
+    settled().await;
+    let mut answer = reply(200);
+    answer.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
+    *answer.body_mut() = Full::new(r#"{"usage":{"prompt_tokens":9000000}}"#.into());
+    office.desk.answer("m", answer).await;
+    slow.await.unwrap().unwrap().into_body().collect().await.unwrap();
+    sleep(secs(30.0)).await;
+    assert!(matches!(refusal(&waits.await.unwrap()).1, Refusal::OverBudget { .. }));
+    assert_eq!(office.meter.snapshot().in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_threshold_is_told_of_once_a_day() {
+    let told: Arc<Mutex<Vec<Reached>>> = Arc::default();
+    let note = Arc::clone(&told);
+    let threshold = Threshold::per_day(Measure::Tokens, 3_000_000.0).at(0.8);
+    let (layer, seconds) = clock(meter().on_threshold(threshold, move |reached| note.lock().unwrap().push(*reached)));
+    let layer = layer.threshold(Threshold::per_day(Measure::Requests, 3.0));
+    let office = Office::new(layer);
+    let mut alerts = office.meter.handle().alerts();
+    million(&office).await;
+    assert!(told.lock().unwrap().is_empty());
+    million(&office).await;
+    million(&office).await;
+    assert_eq!(told.lock().unwrap().len(), 1);
+    let first = alerts.next().await.unwrap();
+    assert_eq!((first.threshold, first.today.tokens()), (threshold, 3_000_000));
+    assert_eq!(alerts.next().await.unwrap().threshold.measure(), Measure::Requests);
+    seconds.fetch_add(86_400, Ordering::Relaxed);
+    for _ in 0..3 {
+        million(&office).await;
+    }
+    assert_eq!(told.lock().unwrap().len(), 2);
+}
+
+/// Answers that say nothing of tokens count as calls all the same.
+#[tokio::test(start_paused = true)]
+async fn a_threshold_on_calls_needs_no_usage() {
+    let office = Office::new(meter().threshold(Threshold::per_day(Measure::Requests, 2.0)));
+    let mut alerts = std::pin::pin!(office.meter.handle().alerts().into_stream());
+    for name in ["a", "b"] {
+        let call = office.call(name);
+        settled().await;
+        office.desk.answer(name, reply(500)).await;
+        drop(call);
+    }
+    let reached = timeout(secs(1.0), futures_util::StreamExt::next(&mut alerts)).await.unwrap().unwrap();
+    assert_eq!(reached.today.requests, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn totals_outlive_a_restart_and_a_day_ends() {
+    let (layer, seconds) = clock(priced().budget_per_day(10.0));
+    let office = Office::new(layer);
+    million(&office).await;
+    let saved = serde_json::to_string(&office.meter.handle().totals()).unwrap();
+
+    let (layer, _) = clock(priced().budget_per_day(10.0));
+    let next = Office::new(layer);
+    next.meter.handle().restore(serde_json::from_str(&saved).unwrap());
+    assert_eq!(next.meter.handle().totals().of_today().money, 6.0);
+    million(&next).await;
+    assert!(matches!(refusal(&next.answer_of(ask("over")).await).1, Refusal::OverBudget { .. }));
+    let totals = next.meter.handle().totals();
+    assert_eq!(totals.ever["api.example gpt-x-mini"].requests, 2);
+
+    seconds.fetch_add(86_400, Ordering::Relaxed);
+    let tomorrow =
+        Office::new(priced().clock(move || UNIX_EPOCH + Duration::from_secs(seconds.load(Ordering::Relaxed))));
+    tomorrow.meter.handle().restore(totals);
+    let totals = tomorrow.meter.handle().totals();
+    assert_eq!((totals.of_today().requests, totals.of_ever().requests), (0, 2));
+    assert_eq!(serde_json::from_str::<Totals>("{}").unwrap(), Totals::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_subscribes_hears_of_changes_and_not_of_its_own_look() {
+    let office = Office::new(meter());
+    let handle = office.meter.handle();
+    let mut changes = handle.subscribe();
+    let _call = office.call("a");
+    assert!(changes.changed().await);
+    settled().await;
+    let _ = (handle.snapshot(), handle.scopes(), handle.expected_wait(&named("x")));
+    assert!(timeout(secs(100.0), changes.changed()).await.is_err());
+    office.desk.answer("a", reply(200)).await;
+    assert!(timeout(secs(1.0), changes.changed()).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_wait_of_a_request_can_be_asked_for() {
+    let office = Office::with_left(meter(), 60, 1).await;
+    let handle = office.meter.handle();
+    assert_eq!(handle.expected_wait(&named("x")), Some(secs(0.0)));
+    let _calls = office.many(3);
+    settled().await;
+    let wait = handle.expected_wait(&named("x")).unwrap();
+    assert!(wait > secs(2.9) && wait < secs(3.1), "{wait:?}");
+    assert_eq!(office.meter.snapshot().waiting, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permit_takes_and_gives_back() {
+    let office = Office::with_left(meter(), 60, 1).await;
+    let handle = office.meter.handle();
+    let permit = handle.try_acquire(&named("x")).unwrap();
+    let refused = handle.try_acquire(&named("y")).unwrap_err();
+    let wait = refused.wait().unwrap();
+    assert!(wait > secs(0.9) && wait <= secs(1.001), "{wait:?}");
+    let waits = office.call("waits");
+    assert!(!is_over(&waits).await);
+    assert_eq!(office.desk.count(), 1);
+    drop(permit);
+    settled().await;
+    assert_eq!(office.desk.open(), ["waits"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_with_a_permit_leaves_before_all_who_wait_and_takes_no_more() {
+    let office = Office::with_left(meter(), 60, 1).await;
+    let permit = office.meter.handle().try_acquire(&costing("x", 0)).unwrap();
+    let _waits = office.many(2);
+    let _goes = office.send(with(costing("x", 0), permit.clone()));
+    settled().await;
+    assert_eq!(office.sent_after(1), ["x"]);
+    // It is one permit: what goes with it again waits like all.
+    let _again = office.send(with(named("again"), permit));
+    sleep(secs(3.5)).await;
+    assert_eq!(office.sent_after(2), ["0", "1", "again"]);
+}
+
+/// A 429 came in between: it waits with the others, and what it had taken is given back.
+#[tokio::test(start_paused = true)]
+async fn a_permit_does_not_open_a_closed_gate() {
+    let office = Office::with_left(meter(), 60, 5).await;
+    let permit = office.meter.handle().try_acquire(&named("x")).unwrap();
+    let limited = office.call("limited");
+    settled().await;
+    office.desk.answer("limited", told(429, 60, 0)).await;
+    limited.await.unwrap().unwrap();
+    let _waits = office.send(with(named("x"), permit));
+    settled().await;
+    assert_eq!(office.desk.open().len(), 0);
+    assert_eq!((office.meter.snapshot().in_flight, office.meter.snapshot().waiting), (0, 1));
+    sleep(secs(60.0)).await;
+    assert_eq!(office.desk.open(), ["x"]);
+}

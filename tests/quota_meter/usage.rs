@@ -1,0 +1,300 @@
+//! What calls cost: estimated, learned, and settled from what the answers say.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::{Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
+use proptest::prelude::*;
+use tower::{Layer, Service, service_fn};
+use tower_outbound::{
+    QuotaMeterLayer, TokenCost,
+    quota_meter::{Estimate, Refusal, ResponseBody, Scoping, Used},
+};
+
+use super::{Office, costing, limits, meter, refusal};
+use crate::common::{Reply, Text, named, reply, settled, with};
+
+fn one() -> QuotaMeterLayer {
+    meter().scoping(Scoping::one())
+}
+
+async fn with_tokens(meter: QuotaMeterLayer) -> Office {
+    let office = Office::new(meter);
+    let first = office.send(costing("first", 0));
+    settled().await;
+    office.desk.answer("first", limits(reply(200), "tokens", 60_000, 60_000, "0s")).await;
+    first.await.unwrap().unwrap();
+    office
+}
+
+fn left(office: &Office) -> f64 {
+    60_000.0 - office.meter.snapshot().tokens.unwrap().remaining
+}
+
+fn posting(name: &str, body: &str) -> Request<Text> {
+    named(name).map(|_| Full::new(body.to_owned().into()))
+}
+
+fn answer(body: &str, kind: &'static str) -> Reply {
+    let mut answer = reply(200);
+    *answer.body_mut() = Full::new(body.to_owned().into());
+    answer.headers_mut().insert("content-type", http::HeaderValue::from_static(kind));
+    answer
+}
+
+/// Sends, answers, and reads the answer.
+async fn whole(office: &Office, request: Request<Text>, reply: Reply) {
+    let name = request.headers()["x-name"].to_str().unwrap().to_owned();
+    let call = office.send(request);
+    settled().await;
+    office.desk.answer(&name, reply).await;
+    call.await.unwrap().unwrap().into_body().collect().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_most_that_the_answer_may_be_is_reserved() {
+    let office = with_tokens(one()).await;
+    let body = format!(r#"{{"max_tokens":500,"n":3,"x":"{}"}}"#, "x".repeat(400));
+    let _call = office.send(posting("a", &body));
+    settled().await;
+    assert_eq!(left(&office), 1500.0 + body.len() as f64 / 4.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_says_what_it_costs_is_believed() {
+    let office = with_tokens(one()).await;
+    let _call = office.send(with(posting("a", r#"{"max_tokens":500}"#), TokenCost(70)));
+    settled().await;
+    assert_eq!(left(&office), 70.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_function_may_reckon_and_may_pass() {
+    let estimate = Estimate::with(|request| {
+        let body = request.body()?;
+        body.starts_with(b"mine").then(|| TokenCost(body.len() as u32 * 10))
+    });
+    let office = with_tokens(one().estimate(estimate)).await;
+    let _calls = [office.send(posting("a", "mine!")), office.send(posting("b", r#"{"n":2,"max_tokens":5}  "#))];
+    settled().await;
+    assert_eq!(left(&office), 50.0 + 10.0 + 6.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_length_nothing_is_read() {
+    let office = with_tokens(one().estimate(Estimate::by_length())).await;
+    let _call = office.send(posting("a", r#"{"max_tokens":50000}"#));
+    settled().await;
+    assert_eq!(left(&office), 5.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_never_fit_is_refused_by_its_body_alone() {
+    let office = with_tokens(one()).await;
+    let answer = office.answer_of(posting("a", r#"{"max_tokens":70000}"#)).await;
+    assert!(matches!(refusal(&answer).1, Refusal::TooLarge { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn usage_settles_what_was_reserved() {
+    let office = with_tokens(one()).await;
+    let usage = r#"{"id":"x","usage":{"prompt_tokens":300,"completion_tokens":40}}"#;
+    whole(&office, costing("a", 1_000), answer(usage, "application/json")).await;
+    assert_eq!(left(&office), 340.0);
+    whole(&office, costing("b", 10), answer(usage, "application/json; charset=utf-8")).await;
+    assert_eq!(left(&office), 680.0);
+    let used = office.meter.snapshot().used;
+    assert_eq!((used.requests, used.input_tokens, used.output_tokens), (3, 600, 80));
+}
+
+/// A server that says what is left has counted the call in its own way.
+#[tokio::test(start_paused = true)]
+async fn where_the_server_counts_its_word_stands() {
+    let office = with_tokens(one()).await;
+    let usage = r#"{"usage":{"prompt_tokens":300,"completion_tokens":40}}"#;
+    let told = limits(answer(usage, "application/json"), "tokens", 60_000, 59_000, "1s");
+    whole(&office, costing("a", 1_000), told).await;
+    assert_eq!(left(&office), 1_000.0);
+    assert_eq!(office.meter.snapshot().used.tokens(), 340);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_length_of_a_token_is_learned() {
+    let office = with_tokens(one()).await;
+    let body = "x".repeat(1_000);
+    whole(&office, posting("a", &body), answer(r#"{"usage":{"prompt_tokens":100}}"#, "application/json")).await;
+    assert_eq!(left(&office), 100.0);
+    let _call = office.send(posting("b", &body));
+    settled().await;
+    assert_eq!(left(&office), 200.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_dropped_leaves_the_estimate() {
+    let office = with_tokens(one()).await;
+    let call = office.send(posting("a", r#"{"max_tokens":500}  "#));
+    settled().await;
+    office.desk.answer("a", answer(r#"{"usage":{"prompt_tokens":1}}"#, "application/json")).await;
+    drop(call.await.unwrap().unwrap());
+    assert_eq!(left(&office), 505.0);
+    let used = office.meter.snapshot().used;
+    assert_eq!((used.input_tokens, used.output_tokens), (5, 500));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_asked_for_is_not_read() {
+    let usage = r#"{"usage":{"prompt_tokens":300}}"#;
+    let office = with_tokens(one().usage(false)).await;
+    whole(&office, costing("a", 10), answer(usage, "application/json")).await;
+    assert_eq!((left(&office), office.meter.snapshot().used.tokens()), (10.0, 0));
+
+    let office = with_tokens(one()).await;
+    whole(&office, costing("a", 10), answer(usage, "text/plain")).await;
+    let mut compressed = answer(usage, "application/json");
+    compressed.headers_mut().insert("content-encoding", http::HeaderValue::from_static("gzip"));
+    whole(&office, costing("b", 10), compressed).await;
+    let mut failed = answer(usage, "application/json");
+    *failed.status_mut() = http::StatusCode::BAD_REQUEST;
+    whole(&office, costing("c", 10), failed).await;
+    assert_eq!((left(&office), office.meter.snapshot().used.tokens()), (30.0, 0));
+}
+
+type Framed = StreamBody<stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, Infallible>>>>;
+
+/// The body in these frames, through a meter; what came out, and what it used.
+async fn pass(frames: &[Bytes], kind: &'static str) -> (Vec<Bytes>, Used) {
+    let layer = one();
+    let sent = frames.to_vec();
+    let mut service = layer.layer(service_fn(move |_: Request<Text>| {
+        let frames: Vec<_> = sent.iter().cloned().map(|data| Ok(Frame::data(data))).collect();
+        let body: Framed = StreamBody::new(stream::iter(frames));
+        let answer = Response::builder().header("content-type", kind).body(body);
+        async move { answer.map_err(tower::BoxError::from) }
+    }));
+    let response: Response<ResponseBody<Framed>> = service.call(named("a")).await.unwrap();
+    let mut body = response.into_body();
+    let mut seen = Vec::new();
+    while let Some(frame) = body.frame().await {
+        seen.push(frame.unwrap().into_data().unwrap());
+    }
+    drop(body);
+    (seen, layer.snapshot().used)
+}
+
+fn cut(text: &str, cuts: &[usize]) -> Vec<Bytes> {
+    let text = Bytes::copy_from_slice(text.as_bytes());
+    let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (text.len() + 1)).collect();
+    cuts.extend([0, text.len()]);
+    cuts.sort_unstable();
+    cuts.windows(2).map(|pair| text.slice(pair[0]..pair[1])).collect()
+}
+
+fn any_json() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        any::<i32>().prop_map(serde_json::Value::from),
+        any::<bool>().prop_map(serde_json::Value::from),
+        prop::sample::select(vec![
+            "\"usage\":{\"prompt_tokens\":7}",
+            "\\",
+            "\"",
+            "{[",
+            "}]",
+            "data: ",
+            "\n\n",
+            "é",
+            ""
+        ])
+        .prop_map(serde_json::Value::from),
+        "[ -~]{0,20}".prop_map(serde_json::Value::from),
+    ];
+    leaf.prop_recursive(3, 20, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
+            prop::collection::btree_map(prop_oneof!["[a-z\"\\\\]{0,6}", Just("usage".to_owned())], inner, 0..4)
+                .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+/// `usage` before or after all sorts of content.
+fn any_answer(usage: String) -> impl Strategy<Value = String> {
+    (any_json(), any_json(), any::<bool>()).prop_map(move |(before, after, is_pretty)| {
+        let text = format!(r#"{{"a":{before},{usage},"z":{after}}}"#);
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        if is_pretty { serde_json::to_string_pretty(&value).unwrap() } else { text }
+    })
+}
+
+/// What was used, and two answers that say so.
+fn any_used() -> impl Strategy<Value = ((u64, u64), String, String)> {
+    (0_u64..1_000_000, 0_u64..1_000_000).prop_flat_map(|(input, output)| {
+        let flat = format!(r#""usage":{{"prompt_tokens":{input},"completion_tokens":{output},"d":{{"x":1}}}}"#);
+        let deep = format!(r#""response":{{"usage":{{"input_tokens":{input},"output_tokens":{output}}}}}"#);
+        (Just((input, output)), any_answer(flat), any_answer(deep))
+    })
+}
+
+fn events(texts: &[String], end: &str) -> String {
+    texts.iter().map(|text| format!("event: some{end}data: {}{end}{end}", text.replace('\n', " "))).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn usage_is_found_and_every_byte_passes(
+        (used, json, wrapped) in any_used(),
+        noise in prop::collection::vec(any_answer(r#""usage":null"#.into()), 0..4),
+        is_crlf in any::<bool>(),
+        cuts in prop::collection::vec(any::<usize>(), 0..30),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let end = if is_crlf { "\r\n" } else { "\n" };
+        let stream = |last: &str| events(&[&noise[..], &[last.to_owned(), "[DONE]".to_owned()]].concat(), end);
+        let cases = [
+            (json.clone(), "application/json"),
+            (stream(&json), "text/event-stream"),
+            (stream(&wrapped), "text/event-stream; charset=utf-8"),
+        ];
+        for (text, kind) in cases {
+            let frames = cut(&text, &cuts);
+            let (seen, found) = runtime.block_on(pass(&frames, kind));
+            prop_assert_eq!(&seen, &frames);
+            prop_assert_eq!((found.input_tokens, found.output_tokens), used, "{}", text);
+        }
+    }
+}
+
+/// Each API's stream, with the last word of it.
+#[tokio::test(start_paused = true)]
+async fn streams_of_each_api() {
+    for (stream, expected) in [
+        (
+            "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}],\"usage\":null}\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":2}}\n\ndata: [DONE]\n\n",
+            (9, 2),
+        ),
+        (
+            "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":25,\"output_tokens\":1}}}\n\nevent: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{},\"usage\":{\"output_tokens\":15}}\n\n",
+            (25, 15),
+        ),
+        (
+            "event: response.created\ndata: {\"response\":{\"usage\":null}}\n\nevent: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"output\":[],\"usage\":{\"input_tokens\":36,\"output_tokens\":87}}}\n\n",
+            (36, 87),
+        ),
+        (
+            "data: {\"candidates\":[],\"usageMetadata\":{\"promptTokenCount\":4,\"candidatesTokenCount\":1}}\r\n\r\ndata: {\"usageMetadata\":{\"promptTokenCount\":4,\"candidatesTokenCount\":8}}",
+            (4, 8),
+        ),
+        ("data: {\"usage\":\ndata: {\"prompt_tokens\":\ndata: 5}}\n\n", (5, 0)),
+        (": data: {\"usage\":{\"prompt_tokens\":5}}\n\ndat: {\"usage\":{\"prompt_tokens\":5}}\n\n", (0, 0)),
+    ] {
+        for chunk in [1, 7, usize::MAX] {
+            let frames: Vec<Bytes> = stream.as_bytes().chunks(chunk).map(Bytes::copy_from_slice).collect();
+            let (_, used) = pass(&frames, "text/event-stream").await;
+            assert_eq!((used.input_tokens, used.output_tokens), expected, "{stream}");
+        }
+    }
+}
