@@ -1,6 +1,9 @@
 //! Who is let in.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use http::{
     HeaderMap, StatusCode, Uri,
@@ -12,12 +15,19 @@ use tower_outbound::ApiKey;
 use crate::{Options, errors::Problem};
 
 /// What the environment holds for the gateway.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Secrets {
     /// Put on every call.
     pub key: Option<ApiKey>,
     /// What callers must send in its place.
     pub token: Option<String>,
+}
+
+/// Neither is shown.
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secrets").field("key", &self.key).field("token", &self.token.is_some()).finish()
+    }
 }
 
 impl Secrets {
@@ -46,6 +56,17 @@ pub(crate) enum Guard {
     Loopback,
     /// Whoever has this.
     Token(String),
+}
+
+/// A token is not shown.
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "Open",
+            Self::Loopback => "Loopback",
+            Self::Token(_) => "Token",
+        })
+    }
 }
 
 impl Guard {
