@@ -52,6 +52,7 @@ mod moment;
 mod pace;
 mod priority;
 mod queue;
+mod quota;
 mod rate;
 mod refusal;
 mod scan;
@@ -79,6 +80,7 @@ pub use self::{
     handle::{Alerts, Changes, MeterHandle, Permit},
     layer::QuotaMeterLayer,
     priority::Priority,
+    quota::Quota,
     refusal::Refusal,
     scopes::ScopeName,
     scoping::{Model, Scoping},
