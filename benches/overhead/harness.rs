@@ -175,7 +175,7 @@ impl Bare {
     }
 }
 
-impl Service<Request<Body>> for Bare {
+impl<B> Service<Request<B>> for Bare {
     type Response = Response<Body>;
     type Error = BoxError;
     type Future = Ready<Result<Self::Response, BoxError>>;
@@ -184,7 +184,7 @@ impl Service<Request<Body>> for Bare {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         drop(black_box(request));
         ready(Ok((*self.0).clone()))
     }

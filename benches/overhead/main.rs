@@ -5,13 +5,18 @@
 //! what it is more than the bare service's. Nanoseconds drift with the machine; the rest repeats.
 
 mod callgrind;
+mod checks;
 mod harness;
 mod ours;
 mod report;
 
 fn main() {
     report::main(
-        || report::Table { name: "happy", title: "Calls that need no wait", cases: ours::happy() },
+        || report::Table {
+            name: "happy",
+            title: "Calls that need no wait",
+            cases: [ours::happy(), checks::cases()].into_iter().flatten().collect(),
+        },
         || report::Table { name: "retry", title: "One retry, whole call, in paused time", cases: ours::one_retry() },
     );
 }

@@ -213,6 +213,10 @@ pub(crate) fn open(path: &Path, retry_failed: bool) -> Result<Opened, String> {
         OpenOptions::new().read(true).append(true).create(true).open(path).map_err(|error| cannot("write", error))?;
     let mut ledger = Ledger::default();
     let mut note = None;
+    if !file.metadata().map_err(|error| cannot("read", error))?.is_file() {
+        // A pipe or a device holds no results, and may have no end.
+        return Ok(Opened { file, ledger, note });
+    }
     let mut reader = BufReader::with_capacity(1 << 16, &file);
     let (mut end, mut number, mut text) = (0_u64, 0_u64, Vec::new());
     loop {

@@ -13,8 +13,8 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_service::Service;
 
-use super::{kept::Kept, trip::Trip, wait::Missed};
-use crate::{ApiError, body::Resend, failure};
+use super::{trip::Trip, wait::Missed};
+use crate::{ApiError, body::Resend, failure, kept::Kept};
 
 pin_project! {
     /// The response of a [`BackoffRetry`](super::BackoffRetry).

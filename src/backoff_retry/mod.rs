@@ -32,9 +32,8 @@
 
 mod backoff;
 mod budget;
-mod course;
+pub(crate) mod course;
 mod future;
-mod kept;
 mod layer;
 mod policy;
 mod report;

@@ -13,11 +13,10 @@ use tower_service::Service;
 
 use super::{
     ResponseFuture,
-    kept::Kept,
     settings::Settings,
     trip::{Arrival, Trip},
 };
-use crate::body::Resend;
+use crate::{body::Resend, kept::Kept};
 
 /// Sends again what may succeed. See the [module](super).
 ///

@@ -4,8 +4,8 @@ use http::{Request, Response};
 use tokio::time::{Instant, Sleep, sleep};
 use tower::{BoxError, retry::Policy};
 
-use super::{BackoffRetryLayer, Decision, course::Course, kept::Kept};
-use crate::{Call, Refused, body::Resend, find_cause};
+use super::{BackoffRetryLayer, Decision, course::Course};
+use crate::{Call, Refused, body::Resend, find_cause, kept::Kept};
 
 /// The decisions of a [`BackoffRetryLayer`] as a [`tower::retry::Policy`], for stacks that have a `RetryLayer` already.
 ///

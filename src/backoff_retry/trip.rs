@@ -16,12 +16,11 @@ use tower_service::Service;
 
 use super::{
     RetryError, RetryReport, StopReason,
-    kept::Kept,
     service::Shared,
     settings::{Failed, IDEMPOTENCY_KEY, Settings, outcome},
     wait::{Missed, Plan, Wait},
 };
-use crate::{Again, ApiError, Call, Refused, body::Resend, call::next_seq, find_cause};
+use crate::{Again, ApiError, Call, Refused, body::Resend, call::next_seq, find_cause, kept::Kept};
 
 /// A call on its way.
 pub(super) struct Trip<S, B, RB> {

@@ -127,3 +127,15 @@ async fn what_cannot_begin_says_why_before_anything_is_sent() {
     cannot_begin(with(&["--rpm", "5", "--base-url", &base]), &["--rpm", "--base-url"]).await;
     assert_eq!(api.counters().calls, 0);
 }
+
+/// A device that is always full, and endless when read.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_output_that_takes_nothing_ends_the_run() {
+    let mut command = batch();
+    command.args(["--items", "3", "--json", "--output", "/dev/full"]);
+    let done = run(command).await;
+    let said = stderr(&done);
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert!(said.contains("the output cannot be written any further"), "{said}");
+}

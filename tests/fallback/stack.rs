@@ -1,0 +1,74 @@
+//! In the stack, outside of the retry.
+
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use tower::{Layer, ServiceBuilder, ServiceExt};
+use tower_outbound::{
+    ApiKey, BackoffRetryLayer, ErrorClassifyLayer, KeyCheckLayer, Origin, QuotaMeterLayer, RequestCheckLayer,
+    backoff_retry::{Repeat, RetryReport},
+    body::ReplayBody,
+    fallback::{Breaker, FallbackLayer},
+    mock::{Script, ok, status},
+    provider::OpenAi,
+};
+
+use super::report;
+use crate::common::{get, post};
+
+/// The layers under a fallback, over this script.
+macro_rules! stack {
+    ($script:expr, $key:expr) => {
+        ServiceBuilder::new()
+            .layer(BackoffRetryLayer::new().repeat(Repeat::All))
+            .layer(KeyCheckLayer::new(ApiKey::new($key).unwrap(), Origin::parse("https://api.example").unwrap()))
+            .layer(QuotaMeterLayer::new())
+            .layer(ErrorClassifyLayer::new(OpenAi))
+            .service($script.clone())
+    };
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_last_attempt_the_second_stack_has_its_own() {
+    let first = Script::new().strict().otherwise(status(503));
+    let second = Script::new().strict().then(status(500)).otherwise(ok("second"));
+    let other = stack!(second, "sk-second-0123456789");
+    let service = ServiceBuilder::new()
+        .layer(RequestCheckLayer::new())
+        .layer(FallbackLayer::new().breaker(Breaker::new()).service("second", other))
+        .service(stack!(first, "sk-first-0123456789"));
+    let response = service.oneshot(post()).await.unwrap();
+    assert_eq!(first.count(), 3, "all attempts first");
+    assert_eq!(second.count(), 2, "the mark of the first retry is gone, so the second one retries");
+    assert_eq!(report(&response).by.as_deref(), Some("second"));
+    assert_eq!(response.extensions().get::<RetryReport>().unwrap().attempts, 2);
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "second");
+    first.assert_header("authorization", [Some("Bearer sk-first-0123456789"); 3]);
+    second.assert_header("authorization", [Some("Bearer sk-second-0123456789"); 2]);
+    second.assert_bodies(["body", "body"]);
+}
+
+/// A rate limit past the longest wait: the retry does not wait, and another answers.
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_that_is_not_waited_for_is_covered() {
+    let first = Script::new().otherwise(status(429).retry_after(3600));
+    let layer =
+        FallbackLayer::new().service("second", stack!(Script::new().otherwise(ok("second")), "sk-second-0123456789"));
+    let begun = tokio::time::Instant::now();
+    let response = layer.layer(stack!(first, "sk-first-0123456789")).oneshot(get()).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(begun.elapsed() < Duration::from_secs(1));
+}
+
+/// One buffer, put on at the outside, for the retry and the fallback.
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_kept_once_for_both() {
+    let first = Script::new().otherwise(status(503));
+    let second = Script::new().otherwise(ok("second"));
+    let layer = FallbackLayer::new().service("second", stack!(second, "sk-second-0123456789"));
+    let service = layer.layer(stack!(first, "sk-first-0123456789"));
+    let request = post().map(|body| ReplayBody::new(body, 1024));
+    assert_eq!(service.oneshot(request).await.unwrap().status(), 200);
+    first.assert_bodies(["body"; 3]);
+    second.assert_bodies(["body"]);
+}

@@ -1,0 +1,61 @@
+//! In the stack, and over TCP.
+
+use std::task::{Context, Poll};
+
+use http_body_util::{BodyExt, Full};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use tower::{Service, ServiceBuilder, ServiceExt};
+use tower_outbound::{
+    ApiKey, BackoffRetryLayer, ErrorClassifyLayer, KeyCheckLayer, Origin, QuotaMeterLayer, failure,
+    mock::{MockApi, Script, ok, status},
+    provider::OpenAi,
+    request_check::RequestCheckLayer,
+};
+
+use crate::{common::post, json};
+
+const HELLO: &str = r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Hello"}]}"#;
+
+#[tokio::test]
+async fn over_tcp_the_whole_stack_sends_what_is_right_and_nothing_else() {
+    let api = MockApi::default();
+    let server = api.serve().await.unwrap();
+    let uri = format!("{}/v1/chat/completions", server.url());
+    let mut service = ServiceBuilder::new()
+        .layer(RequestCheckLayer::new().openai())
+        .layer(BackoffRetryLayer::openai_sdk())
+        .layer(KeyCheckLayer::new(ApiKey::new("sk-test-0123456789").unwrap(), Origin::parse(&server.url()).unwrap()))
+        .layer(QuotaMeterLayer::new())
+        .layer(ErrorClassifyLayer::new(OpenAi))
+        .service(Client::builder(TokioExecutor::new()).build_http());
+    for round in 0..10 {
+        let wrong = service.ready().await.unwrap().call(json(&uri, r#"{"model":"m","messages":[]}"#)).await;
+        assert_eq!(failure(&wrong).unwrap().param(), Some("/messages"));
+        let right = service.ready().await.unwrap().call(json(&uri, HELLO)).await.unwrap();
+        assert_eq!(right.status(), 200);
+        assert!(!right.into_body().collect().await.unwrap().to_bytes().is_empty());
+        assert_eq!(api.records().len(), round + 1);
+    }
+    server.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_it_a_retry_sends_the_same_body_again() {
+    let script = Script::new().then(status(503)).otherwise(ok("{}"));
+    let service = ServiceBuilder::new()
+        .layer(RequestCheckLayer::new())
+        .layer(BackoffRetryLayer::openai_sdk())
+        .service(script.clone());
+    assert_eq!(service.oneshot(post()).await.unwrap().status(), 200);
+    script.assert_bodies(["body", "body"]);
+}
+
+#[test]
+fn readiness_is_the_inner_services() {
+    let mut service = ServiceBuilder::new().layer(RequestCheckLayer::new()).service(Script::new().never_ready_after(0));
+    let ready = Service::<http::Request<Full<bytes::Bytes>>>::poll_ready(
+        &mut service,
+        &mut Context::from_waker(std::task::Waker::noop()),
+    );
+    assert!(matches!(ready, Poll::Pending));
+}
