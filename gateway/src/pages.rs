@@ -17,6 +17,7 @@ use crate::{
     guard::Guard,
     history::{History, Sample},
     metrics::Metrics,
+    quota::overall,
 };
 
 const PAGE: &str = include_str!("status.html");
@@ -40,7 +41,7 @@ pub(crate) struct Facts {
     pub(crate) version: &'static str,
     pub(crate) upstream: String,
     pub(crate) is_mock: bool,
-    /// Which key is added: its fingerprint.
+    /// Which keys are added: their fingerprints.
     pub(crate) key: Option<String>,
 }
 
@@ -112,14 +113,13 @@ async fn health() -> &'static str {
 
 /// For Prometheus.
 async fn metrics(asked: Asked) -> Response {
-    asked.show(|pages| {
-        ("text/plain; version=0.0.4; charset=utf-8", pages.metrics.render(&pages.meter.snapshot()).into())
-    })
+    asked
+        .show(|pages| ("text/plain; version=0.0.4; charset=utf-8", pages.metrics.render(&overall(&pages.meter)).into()))
 }
 
 impl Pages {
     fn status(&self, since: u64) -> String {
-        let (totals, quota) = (self.metrics.totals(), self.meter.snapshot());
+        let (totals, quota) = (self.metrics.totals(), overall(&self.meter));
         let status = Status {
             facts: &self.facts,
             uptime: self.metrics.uptime().as_secs_f64(),

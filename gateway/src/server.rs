@@ -51,15 +51,19 @@ impl Gateway {
     pub fn new(options: &Options, upstream: &str, secrets: &Secrets) -> Result<Self, BoxError> {
         let target = Target::parse(upstream)?;
         let origin = if options.allow_plain_http { Origin::parse_insecure } else { Origin::parse };
-        let key = match &secrets.key {
-            Some(key) => Some(KeyCheckLayer::new(key.clone(), origin(upstream)?)),
+        let key = match secrets.keys.split_first() {
+            Some((first, others)) => {
+                let one = KeyCheckLayer::new(first.clone(), origin(upstream)?);
+                Some(others.iter().cloned().fold(one, KeyCheckLayer::with_key))
+            }
             None => None,
         };
+        let fingerprints: Vec<_> = secrets.keys.iter().map(ApiKey::fingerprint).collect();
         let facts = Facts {
             version: env!("CARGO_PKG_VERSION"),
             upstream: target.to_string(),
             is_mock: options.upstream.is_none(),
-            key: secrets.key.as_ref().map(ApiKey::fingerprint),
+            key: (!fingerprints.is_empty()).then(|| fingerprints.join(", ")),
         };
         let rules = Rules {
             target,

@@ -4,10 +4,12 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod bodies;
 mod changed;
 mod dropped;
 mod garbage;
 mod gate;
+mod given;
 mod handle;
 mod held;
 mod interleavings;
@@ -17,6 +19,7 @@ mod priority;
 mod readiness;
 mod refused;
 mod scopes;
+mod spellings;
 mod spent;
 mod usage;
 
