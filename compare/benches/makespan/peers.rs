@@ -37,7 +37,7 @@ pub(crate) enum Peer {
 }
 
 pub(crate) const PEERS: [(&str, Peer); 8] = [
-    ("tower-outbound, nothing configured", Peer::Ours),
+    ("tower-outbound, limits learned", Peer::Ours),
     ("OpenAI's SDK, 2 retries", Peer::Sdk { max_retries: 2 }),
     ("OpenAI's SDK, no cap on retries", Peer::Sdk { max_retries: u32::MAX }),
     ("AWS SDK, adaptive", Peer::Aws),

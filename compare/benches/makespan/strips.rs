@@ -10,7 +10,7 @@ const STEP: f64 = 40.0;
 
 const STYLE: &str = "\
 .c text{font:13px system-ui,Arial,'DejaVu Sans',sans-serif}.c text.t{font-size:16px;font-weight:600}\
-.c text.d{font-size:12px}.c text.o{font-weight:600}.c circle{fill-opacity:.45}.c .m{stroke-width:3}";
+.c text.d{font-size:12px}.c text.o{font-weight:600}.c circle{fill-opacity:.5;stroke-width:.5}.c .m{stroke-width:3}";
 /// Background, letters, lesser letters, grid, the row of ours, the dots of ours, of others.
 const LIGHT: [&str; 7] = ["#fff", "#1f2328", "#59636e", "#d8dee4", "#ddf4ff", "#0969da", "#bc4c00"];
 const DARK: [&str; 7] = ["#0d1117", "#e6edf3", "#9198a1", "#2b3138", "#12273d", "#58a6ff", "#f0883e"];
@@ -41,7 +41,7 @@ const HARDLY: f64 = 1e-4;
 const PANELS: [Panel; 3] = [
     Panel {
         title: "time, by the least possible",
-        from: 260.0,
+        from: 275.0,
         to: 470.0,
         ticks: &[(1.0, "1"), (1.5, "1.5"), (2.0, "2"), (4.0, "4"), (8.0, "8"), (GIVEN_UP, "never")],
         value: |row| if row.is_done() { row.ratio() } else { Some(GIVEN_UP) },
@@ -104,7 +104,7 @@ fn draw(svg: &mut String, rows: &[Row], height: f64) -> std::fmt::Result {
                 let server = SERVERS.iter().position(|(name, _)| *name == row.cell.server).unwrap_or_default();
                 let y = middle + 3.4 * (server as f64 - (SERVERS.len() - 1) as f64 / 2.0);
                 let (x, cell) = (panel.x(value), &row.cell);
-                write!(svg, r#"<circle class="{dot}" stroke="none" cx="{x:.1}" cy="{y:.1}" r="3"><title>"#)?;
+                write!(svg, r#"<circle class="{dot}" cx="{x:.1}" cy="{y:.1}" r="3"><title>"#)?;
                 write!(
                     svg,
                     "{}, {} a minute, {} workers: {row}</title></circle>",
