@@ -87,32 +87,23 @@ fn outcome<B>(result: &Result<http::Response<B>, tower::BoxError>) -> Result<&st
 #[tokio::test(start_paused = true)]
 async fn a_spent_quota_is_covered_whoever_finds_it() {
     const SPENT: &str = r#"{"error":{"message":"No credit.","type":"insufficient_quota","code":"insufficient_quota"}}"#;
+    let key = |key| KeyCheckLayer::new(ApiKey::new(key).unwrap(), Origin::parse("https://api.example").unwrap());
+    let classify = || ErrorClassifyLayer::new(OpenAi);
     macro_rules! covers {
-        ($first:expr, $sent:expr) => {{
-            let second = Script::new().otherwise(ok("second"));
-            let layer = FallbackLayer::new().service("second", second.clone());
-            let service = layer.layer($first);
+        ($stack:expr) => {{
+            let first = Script::new().strict().otherwise(status(429).body(SPENT));
+            let second = Script::new().strict().otherwise(ok("second"));
+            let layer = FallbackLayer::new().service("second", $stack(&second, "sk-second-0123456789"));
+            let service = layer.layer($stack(&first, "sk-first-0123456789"));
             for _ in 0..3 {
                 assert_eq!(outcome(&service.clone().oneshot(post()).await), Ok("second"));
             }
-            assert_eq!(($sent.count(), second.count()), (1, 3), "asked once, and then left alone");
+            assert_eq!((first.count(), second.count()), (1, 3), "asked once, and then left alone");
         }};
     }
-    let spent = || Script::new().strict().otherwise(status(429).body(SPENT));
-    let first = spent();
-    covers!(stack!(first, "sk-first-0123456789"), first);
-    let metered = spent();
-    covers!(
-        ServiceBuilder::new()
-            .layer(QuotaMeterLayer::new())
-            .layer(ErrorClassifyLayer::new(OpenAi))
-            .service(metered.clone()),
-        metered
-    );
-    let keyed = spent();
-    let key =
-        KeyCheckLayer::new(ApiKey::new("sk-first-0123456789").unwrap(), Origin::parse("https://api.example").unwrap());
-    covers!(ServiceBuilder::new().layer(key).layer(ErrorClassifyLayer::new(OpenAi)).service(keyed.clone()), keyed);
+    covers!(|script: &Script, key| stack!(script, key));
+    covers!(|script: &Script, _| QuotaMeterLayer::new().layer(classify().layer(script.clone())));
+    covers!(|script: &Script, name| key(name).layer(classify().layer(script.clone())));
 }
 
 /// What no server with this quota would take is the caller's to mend; another may have a larger one, if that is said.
@@ -125,7 +116,7 @@ async fn a_request_larger_than_the_whole_limit_is_covered_only_if_asked() {
     assert_eq!(stack.clone().oneshot(post()).await.unwrap().status(), 200);
     let large = || with(post(), TokenCost(1001));
 
-    let layer = || FallbackLayer::new().service("second", second.clone());
+    let layer = || FallbackLayer::new().service("second", stack!(second, "sk-second-0123456789"));
     let refused = layer().layer(stack.clone()).oneshot(large()).await;
     assert_eq!(outcome(&refused), Err(ErrorKind::RequestTooLarge));
     assert_eq!((first.count(), second.count()), (1, 0));
