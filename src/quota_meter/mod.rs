@@ -52,6 +52,7 @@ mod handle;
 mod layer;
 mod moment;
 mod pace;
+mod permits;
 mod priority;
 mod queue;
 mod quota;
