@@ -112,7 +112,8 @@ fn draw(svg: &mut String, rows: &[Row], height: f64) -> std::fmt::Result {
                 )?;
             }
             values.sort_by(f64::total_cmp);
-            if let Some(median) = values.get(values.len() / 2) {
+            // Of an even number the better of the two in the middle.
+            if let Some(median) = values.get(values.len().saturating_sub(1) / 2) {
                 let (x, y) = (panel.x(*median), middle - 14.0);
                 write!(svg, r#"<path class="{dot} m" d="M{x:.1} {y:.1}v28"/>"#)?;
             }
