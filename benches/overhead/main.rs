@@ -7,6 +7,7 @@
 mod callgrind;
 mod checks;
 mod harness;
+mod line;
 mod ours;
 mod report;
 
@@ -15,7 +16,7 @@ fn main() {
         || report::Table {
             name: "happy",
             title: "Calls that need no wait",
-            cases: [ours::happy(), checks::cases()].into_iter().flatten().collect(),
+            cases: [ours::happy(), checks::cases(), line::cases()].into_iter().flatten().collect(),
         },
         || report::Table { name: "retry", title: "One retry, whole call, in paused time", cases: ours::one_retry() },
     );

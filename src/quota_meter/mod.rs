@@ -48,6 +48,8 @@ mod estimate;
 mod future;
 mod handle;
 mod layer;
+#[cfg(all(test, outbound_loom))]
+mod loom;
 mod moment;
 mod pace;
 mod priority;

@@ -1,10 +1,14 @@
 //! One quota, shared: the [`Core`] under its lock, and the guards that give back what a dropped call held.
 
+#[cfg(not(all(test, outbound_loom)))]
+use std::sync::{Mutex, MutexGuard};
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     task::Context,
 };
 
+#[cfg(all(test, outbound_loom))]
+use loom::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::{
@@ -72,6 +76,19 @@ pub(super) struct Pending {
     was_told: bool,
 }
 
+#[cfg(not(all(test, outbound_loom)))]
+#[inline]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Under loom time stands still: every run must be the same.
+#[cfg(all(test, outbound_loom))]
+fn now() -> Instant {
+    static NOW: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    *NOW.get_or_init(Instant::now)
+}
+
 impl Scope {
     pub(super) fn new(name: ScopeName, settings: Settings, book: Arc<Book>) -> Arc<Self> {
         let inner = Inner { core: Core::new(settings), rate: Rate::default(), used: Used::default(), booked: 0 };
@@ -92,7 +109,7 @@ impl Scope {
     }
 
     fn with_rate<T>(&self, act: impl FnOnce(&mut Core, Rate, Moment, &mut Wakes) -> T) -> T {
-        let now = Instant::now();
+        let now = now();
         let mut wakes = Wakes::default();
         let mut inner = self.lock();
         let now = inner.core.clock.moment(now);
@@ -105,7 +122,7 @@ impl Scope {
 
     pub(super) fn snapshot(&self) -> Snapshot {
         let (mut snapshot, used) = {
-            let now = Instant::now();
+            let now = now();
             let mut inner = self.lock();
             let now = inner.core.clock.moment(now);
             (inner.core.snapshot(now), inner.used)
@@ -178,7 +195,7 @@ impl Scope {
         let Pending { demand, tokens, was_told } = pending;
         let said = input.is_some() || output.is_some();
         let (requests, used) = {
-            let now = Instant::now();
+            let now = now();
             let mut wakes = Wakes::default();
             let mut inner = self.lock();
             let now = inner.core.clock.moment(now);
