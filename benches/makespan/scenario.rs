@@ -49,13 +49,15 @@ pub(crate) const HEADERS: Scenario = Scenario {
     processes: 1,
 };
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Figures {
     /// Time taken, by the least that the quota allows.
     pub(crate) ratio: f64,
     /// 429s by items.
     pub(crate) wasted: f64,
     pub(crate) failed: u64,
+    /// The 99th percentile of an item's latency by the median, once the quota that was saved up is gone.
+    pub(crate) spread: f64,
 }
 
 impl Scenario {
@@ -103,27 +105,44 @@ impl Scenario {
         for worker in 0..self.workers {
             let (mut stack, next) = (stacks[worker % self.processes].clone(), Arc::clone(&next));
             workers.spawn(async move {
-                let mut failed = 0;
-                while next.fetch_add(1, Ordering::Relaxed) < self.items() {
+                let (mut failed, mut latencies) = (0, Vec::new());
+                loop {
+                    let item = next.fetch_add(1, Ordering::Relaxed);
+                    if item >= self.items() {
+                        break;
+                    }
                     let mut request = Request::post(format!("http://api.test{PATH}"))
                         .header("authorization", "Bearer sk-any")
                         .body(Full::new(Bytes::from_static(BODY.as_bytes())))?;
                     request.extensions_mut().insert(cost);
+                    let begun = Instant::now();
                     let response = (&mut stack).oneshot(request).await;
+                    if item > self.requests + self.workers as u64 {
+                        latencies.push(begun.elapsed().as_secs_f64());
+                    }
                     failed += u64::from(!response.is_ok_and(|response| response.status().is_success()));
                 }
-                Ok::<_, BoxError>(failed)
+                Ok::<_, BoxError>((failed, latencies))
             });
         }
-        let mut failed = 0;
+        let (mut failed, mut latencies) = (0, Vec::new());
         while let Some(worker) = workers.join_next().await {
-            failed += worker??;
+            let (more, slow) = worker??;
+            failed += more;
+            latencies.extend(slow);
         }
         let limit: Duration = api.physical_limit(self.workers);
         Ok(Figures {
             ratio: start.elapsed().as_secs_f64() / limit.as_secs_f64(),
             wasted: api.counters().rejected as f64 / self.items() as f64,
             failed,
+            spread: spread(latencies),
         })
     }
+}
+
+fn spread(mut latencies: Vec<f64>) -> f64 {
+    latencies.sort_by(f64::total_cmp);
+    let at = |share: f64| latencies.get((share * latencies.len() as f64) as usize).copied().unwrap_or(f64::NAN);
+    at(0.99) / at(0.5)
 }

@@ -5,9 +5,9 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use axum::body::Body;
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower_outbound::body::{ReplayBody, ReplayError, Resend};
 
@@ -15,12 +15,12 @@ use tower_outbound::body::{ReplayBody, ReplayError, Resend};
 #[derive(Debug)]
 pub(crate) enum Upload {
     Empty,
-    Streamed(ReplayBody<Body>),
+    Streamed(ReplayBody<Incoming>),
 }
 
 impl Upload {
     /// Keeps at most `max_bytes`; nothing of a body that says it is longer.
-    pub(crate) fn new(body: Body, max_bytes: usize) -> Self {
+    pub(crate) fn new(body: Incoming, max_bytes: usize) -> Self {
         if body.is_end_stream() {
             return Self::Empty;
         }
@@ -38,9 +38,9 @@ impl Resend for Upload {
     }
 }
 
-impl http_body::Body for Upload {
+impl Body for Upload {
     type Data = Bytes;
-    type Error = ReplayError<axum::Error>;
+    type Error = ReplayError<hyper::Error>;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.get_mut() {
@@ -79,7 +79,7 @@ impl<B, K> Keeping<B, K> {
     }
 }
 
-impl<B: http_body::Body, K> http_body::Body for Keeping<B, K> {
+impl<B: Body, K> Body for Keeping<B, K> {
     type Data = B::Data;
     type Error = B::Error;
 

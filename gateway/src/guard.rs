@@ -1,6 +1,9 @@
 //! Who is let in.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use http::{
     HeaderMap, StatusCode, Uri,
@@ -12,12 +15,19 @@ use tower_outbound::ApiKey;
 use crate::{Options, errors::Problem};
 
 /// What the environment holds for the gateway.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Secrets {
-    /// Put on every call.
-    pub key: Option<ApiKey>,
+    /// Put on the calls, each on some.
+    pub keys: Vec<ApiKey>,
     /// What callers must send in its place.
     pub token: Option<String>,
+}
+
+/// Neither is shown.
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secrets").field("keys", &self.keys).field("token", &self.token.is_some()).finish()
+    }
 }
 
 impl Secrets {
@@ -26,7 +36,7 @@ impl Secrets {
     /// # Errors
     /// If one is not set, or what is in it cannot be a key. The error does not show it.
     pub fn from_env(options: &Options) -> Result<Self, BoxError> {
-        let key = options.key_from_env.as_deref().map(ApiKey::from_env).transpose()?;
+        let keys = options.key_from_env.iter().map(|variable| ApiKey::from_env(variable)).collect::<Result<_, _>>()?;
         let token = options.token_from_env.as_deref().map(|variable| {
             let token = std::env::var(variable).map_err(|_| format!("the token in {variable} is missing"))?;
             let is_sound = token.len() >= 8 && token.bytes().all(|byte| byte.is_ascii_graphic());
@@ -34,7 +44,7 @@ impl Secrets {
                 .then_some(token)
                 .ok_or(format!("the token in {variable} is not 8 or more characters without spaces"))
         });
-        Ok(Self { key, token: token.transpose()? })
+        Ok(Self { keys, token: token.transpose()? })
     }
 }
 
@@ -48,12 +58,23 @@ pub(crate) enum Guard {
     Token(String),
 }
 
+/// A token is not shown.
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "Open",
+            Self::Loopback => "Loopback",
+            Self::Token(_) => "Token",
+        })
+    }
+}
+
 impl Guard {
     pub(crate) fn new(secrets: &Secrets) -> Self {
-        match (&secrets.token, &secrets.key) {
-            (Some(token), _) => Self::Token(token.clone()),
-            (None, Some(_)) => Self::Loopback,
-            (None, None) => Self::Open,
+        match &secrets.token {
+            Some(token) => Self::Token(token.clone()),
+            None if secrets.keys.is_empty() => Self::Open,
+            None => Self::Loopback,
         }
     }
 

@@ -8,9 +8,12 @@ use std::{
 
 use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
-use tower_outbound::{QuotaMeterLayer, quota_meter::Level};
+use tower_outbound::QuotaMeterLayer;
 
-use crate::metrics::{Metrics, Totals};
+use crate::{
+    metrics::{Metrics, Totals},
+    quota::{overall, share},
+};
 
 /// The time between two samples.
 const STEP: Duration = Duration::from_secs(1);
@@ -56,7 +59,7 @@ impl History {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             ticks.tick().await;
-            let (totals, quota) = (metrics.totals(), meter.snapshot());
+            let (totals, quota) = (metrics.totals(), overall(&meter));
             let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let last = std::mem::replace(&mut samples.last, totals);
             samples.n += 1;
@@ -68,8 +71,8 @@ impl History {
                 failed: totals.failed.saturating_sub(last.failed),
                 limited: totals.limited.saturating_sub(last.limited),
                 again: (totals.retries + totals.resends).saturating_sub(last.retries + last.resends),
-                requests: quota.requests.map(share),
-                tokens: quota.tokens.map(share),
+                requests: quota.requests.as_ref().map(share),
+                tokens: quota.tokens.as_ref().map(share),
             };
             if samples.kept.len() == KEPT {
                 samples.kept.pop_front();
@@ -77,9 +80,4 @@ impl History {
             samples.kept.push_back(sample);
         }
     }
-}
-
-/// What is left, from 0 to 1.
-fn share(level: Level) -> f64 {
-    (level.remaining / level.limit).clamp(0.0, 1.0)
 }

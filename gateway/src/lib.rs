@@ -13,6 +13,7 @@ mod metrics;
 mod options;
 mod pages;
 mod proxy;
+mod quota;
 mod server;
 mod stack;
 mod target;

@@ -41,10 +41,12 @@ async fn run(options: &Options) -> Result<bool, BoxError> {
     println!("listening on http://{here}, in front of {api}{upstream}");
     println!("  base_url for clients  http://{here}/v1");
     println!("  status page           http://{here}/");
-    match (&secrets.key, &secrets.token) {
-        (None, _) => println!("  calls carry their callers' own keys"),
-        (Some(key), None) => println!("  adds the key {} for programs on this machine", key.fingerprint()),
-        (Some(key), Some(_)) => println!("  adds the key {} for those who have the token", key.fingerprint()),
+    if secrets.keys.is_empty() {
+        println!("  calls carry their callers' own keys");
+    }
+    let whom = if secrets.token.is_some() { "those who have the token" } else { "programs on this machine" };
+    for key in &secrets.keys {
+        println!("  adds the key {} for {whom}", key.fingerprint());
     }
 
     let is_done = tokio::select! {

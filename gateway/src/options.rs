@@ -27,9 +27,10 @@ pub struct Options {
     pub listen: SocketAddr,
 
     /// Puts the API key from this environment variable on every call, in place of what the caller sent. Only programs
-    /// on this machine are then let in, unless there is a token.
+    /// on this machine are then let in, unless there is a token. Given more than once, each call takes a sound key, and one
+    /// that is refused or spent is put aside.
     #[arg(long, value_name = "VARIABLE")]
-    pub key_from_env: Option<String>,
+    pub key_from_env: Vec<String>,
 
     /// Lets in whoever sends the token in this environment variable as the API key, from wherever, and nobody else.
     #[arg(long, value_name = "VARIABLE", requires = "key_from_env")]

@@ -3,11 +3,13 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
+    Router,
     body::Body,
-    extract::{ConnectInfo, Request, State},
+    extract::{ConnectInfo, State},
     response::Response,
+    routing::get,
 };
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
 use serde::Serialize;
 use tower_outbound::{QuotaMeterLayer, quota_meter::Level};
 
@@ -15,6 +17,7 @@ use crate::{
     guard::Guard,
     history::{History, Sample},
     metrics::Metrics,
+    quota::overall,
 };
 
 const PAGE: &str = include_str!("status.html");
@@ -38,7 +41,7 @@ pub(crate) struct Facts {
     pub(crate) version: &'static str,
     pub(crate) upstream: String,
     pub(crate) is_mock: bool,
-    /// Which key is added: its fingerprint.
+    /// Which keys are added: their fingerprints.
     pub(crate) key: Option<String>,
 }
 
@@ -78,37 +81,45 @@ impl From<Level> for Quota {
 
 type Asked = (State<Pages>, ConnectInfo<SocketAddr>, HeaderMap);
 
-/// The status page.
-pub(crate) async fn status_page(asked: Asked) -> Response {
+/// Whether a request is for one of these pages: at its very path, and only to look at it. All else is the API's.
+pub(crate) fn is_page<B>(request: &Request<B>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD)
+        && matches!(request.uri().path(), "/" | "/status.json" | "/metrics" | "/healthz")
+}
+
+pub(crate) fn router(pages: Pages) -> Router {
+    Router::new()
+        .route("/", get(status_page))
+        .route("/status.json", get(status))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(health))
+        .with_state(pages)
+}
+
+async fn status_page(asked: Asked) -> Response {
     asked.show(|_| ("text/html; charset=utf-8", PAGE.into()))
 }
 
 /// What the status page asks for each second; `?since=n` gives only the samples after the n-th.
-pub(crate) async fn status(
-    State(pages): State<Pages>,
-    peer: ConnectInfo<SocketAddr>,
-    headers: HeaderMap,
-    request: Request,
-) -> Response {
-    let since = request.uri().query().and_then(|query| query.strip_prefix("since=")?.parse().ok()).unwrap_or(0);
+async fn status(State(pages): State<Pages>, peer: ConnectInfo<SocketAddr>, headers: HeaderMap, uri: Uri) -> Response {
+    let since = uri.query().and_then(|query| query.strip_prefix("since=")?.parse().ok()).unwrap_or(0);
     (State(pages), peer, headers).show(|pages| ("application/json", pages.status(since).into()))
 }
 
 /// Whether the gateway runs. Whether the API does, it says on each call.
-pub(crate) async fn health() -> &'static str {
+async fn health() -> &'static str {
     "ok\n"
 }
 
 /// For Prometheus.
-pub(crate) async fn metrics(asked: Asked) -> Response {
-    asked.show(|pages| {
-        ("text/plain; version=0.0.4; charset=utf-8", pages.metrics.render(&pages.meter.snapshot()).into())
-    })
+async fn metrics(asked: Asked) -> Response {
+    asked
+        .show(|pages| ("text/plain; version=0.0.4; charset=utf-8", pages.metrics.render(&overall(&pages.meter)).into()))
 }
 
 impl Pages {
     fn status(&self, since: u64) -> String {
-        let (totals, quota) = (self.metrics.totals(), self.meter.snapshot());
+        let (totals, quota) = (self.metrics.totals(), overall(&self.meter));
         let status = Status {
             facts: &self.facts,
             uptime: self.metrics.uptime().as_secs_f64(),

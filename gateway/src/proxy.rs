@@ -2,16 +2,13 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use axum::{
-    body::Body,
-    extract::{ConnectInfo, Request, State},
-    response::Response,
-};
-use bytes::Bytes;
+use axum::body::Body;
 use http::{
-    HeaderMap, HeaderValue, Method, StatusCode, Version,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
     header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE},
 };
+use http_body_util::Either;
+use hyper::body::Incoming;
 use tower::{BoxError, Service, ServiceExt};
 use tower_outbound::{TokenCost, backoff_retry::RetryReport};
 
@@ -20,18 +17,18 @@ use crate::{
     errors::{Problem, SHOULD_RETRY},
     guard::Guard,
     headers,
-    metrics::Metrics,
+    metrics::{InFlight, Metrics},
     target::Target,
 };
 
 /// What every call needs.
-#[derive(Clone)]
 pub(crate) struct Proxy<S> {
     pub(crate) stack: S,
-    pub(crate) rules: Arc<Rules>,
+    pub(crate) rules: Rules,
     pub(crate) metrics: Arc<Metrics>,
 }
 
+#[derive(Debug)]
 pub(crate) struct Rules {
     pub(crate) target: Target,
     pub(crate) guard: Guard,
@@ -41,38 +38,44 @@ pub(crate) struct Rules {
     pub(crate) replay_bytes: usize,
 }
 
-/// Forwards a call, and its answer as it comes.
-pub(crate) async fn forward<S, B>(
-    State(Proxy { stack, rules, metrics }): State<Proxy<S>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    request: Request,
-) -> Response
+/// The API's answer, in flight until its end, or one of the gateway's own.
+pub(crate) type Answer<B> = Either<Keeping<B, InFlight>, Body>;
+
+impl<S, B> Proxy<S>
 where
-    S: Service<http::Request<Upload>, Response = Response<B>, Error = BoxError>,
-    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    S: Service<Request<Upload>, Response = Response<B>, Error = BoxError> + Clone,
 {
-    let mut call = metrics.begin();
-    let result = match rules.outbound(peer, request) {
-        Ok(request) => stack.oneshot(request).await.map_err(|error| Problem::of(&*error)),
-        Err(problem) => Err(problem),
-    };
-    match result {
-        Ok(mut response) => {
-            inbound(&mut response, &metrics);
-            call.answered(response.status());
-            response.map(|body| Body::new(Keeping::new(body, call)))
+    /// Forwards a call, and its answer as it comes.
+    pub(crate) async fn forward(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Answer<B>> {
+        let mut call = self.metrics.begin();
+        let result = match self.rules.outbound(peer, request) {
+            Ok(request) => self.send(request).await.map_err(|error| Problem::of(&*error)),
+            Err(problem) => Err(problem),
+        };
+        match result {
+            Ok(mut response) => {
+                inbound(&mut response, &self.metrics);
+                call.answered(response.status());
+                response.map(|body| Either::Left(Keeping::new(body, call)))
+            }
+            Err(problem) => {
+                let response = problem.into_response();
+                call.refused(response.status());
+                response.map(Either::Right)
+            }
         }
-        Err(problem) => {
-            let response = problem.into_response();
-            call.refused(response.status());
-            response
-        }
+    }
+
+    async fn send(&self, request: Request<Upload>) -> Result<Response<B>, BoxError> {
+        let mut stack = self.stack.clone();
+        stack.ready().await?;
+        stack.call(request).await
     }
 }
 
 impl Rules {
     /// The call as it goes to the API.
-    fn outbound(&self, peer: SocketAddr, request: Request) -> Result<http::Request<Upload>, Problem> {
+    fn outbound(&self, peer: SocketAddr, request: Request<Incoming>) -> Result<Request<Upload>, Problem> {
         let (parts, body) = request.into_parts();
         self.guard.admit(peer, &parts.headers)?;
         if parts.method == Method::CONNECT {
@@ -88,7 +91,7 @@ impl Rules {
         let mut headers = parts.headers;
         self.prepare(&mut headers);
         let is_json = headers.get(CONTENT_TYPE).is_none_or(|media| media.as_bytes().starts_with(b"application/json"));
-        let mut request = http::Request::new(Upload::new(body, self.replay_bytes));
+        let mut request = Request::new(Upload::new(body, self.replay_bytes));
         *request.method_mut() = parts.method;
         *request.uri_mut() = uri;
         *request.version_mut() = Version::HTTP_11;

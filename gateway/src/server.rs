@@ -1,23 +1,23 @@
 //! [`Gateway`]: the parts put together, and the connections.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Extension, Router, body::Body, extract::ConnectInfo, routing::get};
+use axum::{Router, body::Body, extract::ConnectInfo, response::Response};
 use bytes::Bytes;
-use http::{Request, Response};
-use hyper::server::conn::http1;
+use http::Request;
+use http_body_util::Either;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::{GracefulShutdown, Watcher},
-    service::TowerToHyperService,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::{sleep, timeout},
 };
-use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
-use tower_outbound::{ApiKey, Origin, QuotaMeterLayer};
+use tower::{BoxError, Service, ServiceExt};
+use tower_outbound::{ApiKey, KeyCheckLayer, Origin, QuotaMeterLayer};
 
 use crate::{
     Options, Secrets,
@@ -26,7 +26,7 @@ use crate::{
     history::History,
     metrics::Metrics,
     pages::{self, Facts, Pages},
-    proxy::{Proxy, Rules, forward},
+    proxy::{Proxy, Rules},
     stack::{meter, stack},
     target::Target,
 };
@@ -37,12 +37,10 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// The proxy in front of one API.
 #[derive(Debug)]
 pub struct Gateway {
-    router: Router,
-    metrics: Arc<Metrics>,
-    meter: QuotaMeterLayer,
-    history: Arc<History>,
-    max_connections: usize,
-    grace: Duration,
+    options: Options,
+    rules: Rules,
+    key: Option<KeyCheckLayer>,
+    facts: Facts,
 }
 
 impl Gateway {
@@ -53,40 +51,28 @@ impl Gateway {
     pub fn new(options: &Options, upstream: &str, secrets: &Secrets) -> Result<Self, BoxError> {
         let target = Target::parse(upstream)?;
         let origin = if options.allow_plain_http { Origin::parse_insecure } else { Origin::parse };
-        let key = secrets.key.clone().map(|key| Ok::<_, BoxError>((key, origin(upstream)?))).transpose()?;
-
-        let (metrics, meter, history) = (Arc::new(Metrics::default()), meter(options), Arc::new(History::default()));
+        let key = match secrets.keys.split_first() {
+            Some((first, others)) => {
+                let one = KeyCheckLayer::new(first.clone(), origin(upstream)?);
+                Some(others.iter().cloned().fold(one, KeyCheckLayer::with_key))
+            }
+            None => None,
+        };
+        let fingerprints: Vec<_> = secrets.keys.iter().map(ApiKey::fingerprint).collect();
         let facts = Facts {
             version: env!("CARGO_PKG_VERSION"),
             upstream: target.to_string(),
             is_mock: options.upstream.is_none(),
-            key: secrets.key.as_ref().map(ApiKey::fingerprint),
+            key: (!fingerprints.is_empty()).then(|| fingerprints.join(", ")),
         };
-        let guard = Guard::new(secrets);
         let rules = Rules {
             target,
-            guard: guard.clone(),
+            guard: Guard::new(secrets),
             has_key: key.is_some(),
             accept_encoding: options.accept_encoding,
             replay_bytes: options.replay_kib.saturating_mul(1024),
         };
-        let stack = stack(options, key, &meter, &metrics);
-        let proxy = Proxy { stack, rules: Arc::new(rules), metrics: Arc::clone(&metrics) };
-        let pages = Pages {
-            facts: Arc::new(facts),
-            guard,
-            metrics: Arc::clone(&metrics),
-            meter: meter.clone(),
-            history: Arc::clone(&history),
-        };
-        Ok(Self {
-            router: router(&pages, proxy),
-            metrics,
-            meter,
-            history,
-            max_connections: options.max_connections.get().min(Semaphore::MAX_PERMITS),
-            grace: options.grace,
-        })
+        Ok(Self { options: options.clone(), rules, key, facts })
     }
 
     /// Serves until `stop`; then takes nothing new, and gives what is in flight the time that the options allow.
@@ -94,65 +80,96 @@ impl Gateway {
     /// Whether all of it ended in that time.
     ///
     /// # Errors
-    /// If the listener has no address.
+    /// If the listener is none.
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) -> io::Result<bool> {
         listener.local_addr()?;
-        let recorder = tokio::spawn(Arc::clone(&self.history).record(Arc::clone(&self.metrics), self.meter.clone()));
+        let Self { options, rules, key, facts } = self;
+        let (metrics, history) = (Arc::new(Metrics::default()), Arc::new(History::default()));
+        let meter: QuotaMeterLayer = meter(&options);
+        let recorder = tokio::spawn(Arc::clone(&history).record(Arc::clone(&metrics), meter.clone()));
+        let pages = Pages {
+            facts: Arc::new(facts),
+            guard: rules.guard.clone(),
+            metrics: Arc::clone(&metrics),
+            meter: meter.clone(),
+            history,
+        };
+        let stack = stack(&options, rules.target.host(), key, &meter, &metrics);
+        let front = Arc::new(Front { proxy: Proxy { stack, rules, metrics }, pages: pages::router(pages) });
+
         let connections = GracefulShutdown::new();
         tokio::select! {
-            () = self.accept(listener, &connections) => {}
+            () = accept(listener, front, &connections, options.max_connections.get()) => {}
             () = stop => {}
         }
-        let is_done = timeout(self.grace, connections.shutdown()).await.is_ok();
+        let is_done = timeout(options.grace, connections.shutdown()).await.is_ok();
         recorder.abort();
         Ok(is_done)
     }
+}
 
-    async fn accept(&self, listener: TcpListener, connections: &GracefulShutdown) {
-        let room = Arc::new(Semaphore::new(self.max_connections));
-        // It is never closed.
-        while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
-            let (stream, peer) = loop {
-                match listener.accept().await {
-                    Ok(accepted) => break accepted,
-                    // Out of sockets, most likely: it passes when some have closed.
-                    Err(_) => sleep(Duration::from_millis(10)).await,
-                }
-            };
-            let conversation = converse(stream, peer, self.router.clone(), connections.watcher());
-            tokio::spawn(async move {
-                conversation.await;
-                drop(permit);
-            });
-        }
+/// What all connections share: the way through, and the gateway's own pages.
+struct Front<S> {
+    proxy: Proxy<S>,
+    pages: Router,
+}
+
+impl<S> Front<S> {
+    async fn show(&self, peer: SocketAddr, request: Request<Incoming>) -> Response {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        self.pages.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
     }
 }
 
-async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, watcher: Watcher) {
+async fn accept<S, B>(
+    listener: TcpListener,
+    front: Arc<Front<S>>,
+    connections: &GracefulShutdown,
+    max_connections: usize,
+) where
+    S: Service<Request<Upload>, Response = http::Response<B>, Error = BoxError, Future: Send>,
+    S: Clone + Send + Sync + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    let room = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
+    // It is never closed.
+    while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
+        let (stream, peer) = loop {
+            match listener.accept().await {
+                Ok(accepted) => break accepted,
+                // Out of sockets, most likely: it passes when some have closed.
+                Err(_) => sleep(Duration::from_millis(10)).await,
+            }
+        };
+        let conversation = converse(stream, peer, Arc::clone(&front), connections.watcher());
+        tokio::spawn(async move {
+            conversation.await;
+            drop(permit);
+        });
+    }
+}
+
+async fn converse<S, B>(stream: TcpStream, peer: SocketAddr, front: Arc<Front<S>>, watcher: Watcher)
+where
+    S: Service<Request<Upload>, Response = http::Response<B>, Error = BoxError> + Clone,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + 'static,
+{
     // Small answers at once; a socket that refuses this still works.
     let _ = stream.set_nodelay(true);
-    let service = ServiceBuilder::new().layer(Extension(ConnectInfo(peer))).service(router);
-    let service =
-        TowerToHyperService::new(service.map_request(|request: Request<hyper::body::Incoming>| request.map(Body::new)));
+    let service = service_fn(move |request| {
+        let front = Arc::clone(&front);
+        async move {
+            Ok::<_, Infallible>(match pages::is_page(&request) {
+                true => Box::pin(front.show(peer, request)).await.map(Either::Right),
+                false => front.proxy.forward(peer, request).await,
+            })
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
     // An error is a connection that broke, mostly because the caller went.
     let _ = watcher.watch(connection).await;
-}
-
-/// The gateway's own pages, at these very paths and for GET and HEAD; all else is the API's.
-fn router<S, B>(pages: &Pages, proxy: Proxy<S>) -> Router
-where
-    S: Service<Request<Upload>, Response = Response<B>, Error = BoxError, Future: Send> + Clone + Send + Sync + 'static,
-    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
-    Router::new()
-        .route("/", get(pages::status_page).with_state(pages.clone()).fallback(forward))
-        .route("/status.json", get(pages::status).with_state(pages.clone()).fallback(forward))
-        .route("/metrics", get(pages::metrics).with_state(pages.clone()).fallback(forward))
-        .route("/healthz", get(pages::health).fallback(forward))
-        .fallback(forward)
-        .with_state(proxy)
 }

@@ -12,7 +12,7 @@ use hyper_util::{
 };
 use tower::{BoxError, Service, ServiceBuilder};
 use tower_outbound::{
-    ApiKey, BackoffRetryLayer, ErrorClassifyLayer, KeyCheckLayer, Origin, Providers, QuotaMeterLayer,
+    BackoffRetryLayer, ErrorClassifyLayer, KeyCheckLayer, Providers, QuotaMeterLayer,
     backoff_retry::{Repeat, Standard},
     provider::OpenAi,
 };
@@ -29,10 +29,11 @@ pub(crate) fn meter(options: &Options) -> QuotaMeterLayer {
     QuotaMeterLayer::new().max_wait(options.max_wait).max_queue(options.max_queue)
 }
 
-/// Sends calls to the API, with `key` on them if there is one.
+/// Sends calls to the API at `host`, with a key on them if there is one.
 pub(crate) fn stack(
     options: &Options,
-    key: Option<(ApiKey, Origin)>,
+    host: &str,
+    key: Option<KeyCheckLayer>,
     meter: &QuotaMeterLayer,
     metrics: &Arc<Metrics>,
 ) -> impl Service<
@@ -52,9 +53,9 @@ pub(crate) fn stack(
         .on_retry(move |_, _| on_retry.retried());
     ServiceBuilder::new()
         .layer(retry)
-        .option_layer(key.map(|(key, origin)| KeyCheckLayer::new(key, origin)))
+        .option_layer(key)
         .layer(meter)
-        .layer(ErrorClassifyLayer::new(Providers::by_host().otherwise(OpenAi)))
+        .layer(ErrorClassifyLayer::new(Providers::by_host().otherwise(OpenAi).only(host)))
         .map_result(move |result: Result<Response<_>, BoxError>| {
             on_answer.answered_upstream(result.as_ref().ok().map(Response::status));
             result

@@ -29,6 +29,10 @@ impl Target {
         Ok(Self { scheme, authority, prefix: path.path().trim_end_matches('/').to_owned() })
     }
 
+    pub(crate) fn host(&self) -> &str {
+        self.authority.host()
+    }
+
     /// The place of a call at the API; `None` for what names no place, such as `OPTIONS *`.
     pub(crate) fn locate(&self, called: &Uri) -> Option<Uri> {
         let place = called.path_and_query().filter(|place| place.as_str().starts_with('/'))?;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 pub struct Limit {
     amount: u64,
     period_ns: u64,
+    in_windows: bool,
 }
 
 impl Limit {
@@ -18,7 +19,7 @@ impl Limit {
     #[must_use]
     pub fn per(amount: u64, period: Duration) -> Self {
         let period_ns = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).max(1);
-        Self { amount, period_ns }
+        Self { amount, period_ns, in_windows: false }
     }
 
     /// So much a second.
@@ -37,6 +38,14 @@ impl Limit {
     #[must_use]
     pub fn per_day(amount: u64) -> Self {
         Self::per(amount, Duration::from_secs(86_400))
+    }
+
+    /// The same in fixed windows: nothing comes back until the period is over, then all of it. Windows follow one
+    /// another from the first call on.
+    #[must_use]
+    pub fn in_windows(mut self) -> Self {
+        self.in_windows = true;
+        self
     }
 
     /// How much each period allows.
@@ -146,11 +155,13 @@ pub(crate) struct Bucket {
     level: u128,
     /// When the level was last brought up to date; `None` while still full and unused.
     at: Option<Instant>,
+    /// Of a window: how long it lasts yet.
+    left: Duration,
 }
 
 impl Bucket {
     pub(crate) fn full(limit: Limit) -> Self {
-        Self { limit, level: Self::parts(limit, limit.amount), at: None }
+        Self { limit, level: Self::parts(limit, limit.amount), at: None, left: limit.period() }
     }
 
     fn parts(limit: Limit, amount: u64) -> u128 {
@@ -175,12 +186,27 @@ impl Bucket {
     }
 
     pub(crate) fn refill(&mut self, now: Instant) {
+        if self.limit.in_windows {
+            return self.turn(now);
+        }
         if let Some(at) = self.at {
             let passed = u64::try_from(now.saturating_duration_since(at).as_nanos()).unwrap_or(u64::MAX);
             let added = u128::from(passed) * u128::from(self.limit.amount);
             self.level = self.level.saturating_add(added).min(Self::parts(self.limit, self.limit.amount));
         }
         self.at = Some(self.at.map_or(now, |at| at.max(now)));
+    }
+
+    /// Begins a new window where the last is over.
+    fn turn(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(*self.at.get_or_insert(now));
+        let into = passed.as_nanos() % u128::from(self.limit.period_ns);
+        let into = Duration::from_nanos(u64::try_from(into).unwrap_or(u64::MAX));
+        if passed > into {
+            self.at = Some(now.checked_sub(into).unwrap_or(now));
+            self.level = Self::parts(self.limit, self.limit.amount);
+        }
+        self.left = self.limit.period().saturating_sub(into);
     }
 
     pub(crate) fn fits(&self, cost: u64) -> bool {
@@ -206,11 +232,17 @@ impl Bucket {
         if missing == 0 {
             return Some(Duration::ZERO);
         }
+        if self.limit.in_windows {
+            return Some(self.left);
+        }
         nanos(missing.div_ceil(u128::from(self.limit.amount).max(1)))
     }
 
     /// What a header says of the time until it is full: (limit - remaining) / refill.
     pub(crate) fn reset(&self) -> Duration {
+        if self.limit.in_windows {
+            return self.left;
+        }
         self.limit.time_for(self.limit.amount.saturating_sub(self.remaining())).unwrap_or(Duration::ZERO)
     }
 }

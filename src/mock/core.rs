@@ -148,7 +148,7 @@ impl Core {
         let (ask, verdict) = match self.read(arrival) {
             Ok(ask) if ask.is_free() => (Some(ask), Verdict::passed(Outcome::Unmetered)),
             Ok(ask) => {
-                let verdict = self.admit(now, &ask, arrival);
+                let verdict = self.admit(now, at, &ask, arrival);
                 (Some(ask), verdict)
             }
             Err(refusal) => (None, Verdict::refused(refusal)),
@@ -163,7 +163,10 @@ impl Core {
             (Some(ask), None) => Some(reply::answer(&self.settings, ask, fate, created(at))),
             _ => None,
         };
-        let decision = finish(fate, fault, reply, refusal, headers);
+        let mut decision = finish(fate, fault, reply, refusal, headers);
+        if let (true, Ok(response)) = (self.settings.spelling.needs_date(), &mut decision.result) {
+            headers::date(response.headers_mut(), at.saturating_add(decision.wait));
+        }
         let status = decision.result.as_ref().ok().map(Response::status);
         let record = self.record(arrival, at, outcome, fault, status, tokens);
         self.counters.count(&record);
@@ -185,7 +188,7 @@ impl Core {
         routes::read(settings, path, body)
     }
 
-    fn admit(&mut self, now: Instant, ask: &Ask, arrival: &Arrival<'_>) -> Verdict {
+    fn admit(&mut self, now: Instant, at: Duration, ask: &Ask, arrival: &Arrival<'_>) -> Verdict {
         if routes::key(&arrival.parts.headers).is_some_and(|key| self.spent.contains(key)) || self.credit == Some(0) {
             return Verdict::no_quota();
         }
@@ -199,7 +202,7 @@ impl Core {
             tokens: cost,
             refusal,
             headers: if core.settings.rate_headers {
-                headers::limits(core.requests.as_ref(), core.tokens.as_ref())
+                headers::limits(core.settings.spelling, core.requests.as_ref(), core.tokens.as_ref(), at)
             } else {
                 HeaderMap::new()
             },
@@ -312,7 +315,7 @@ fn set(keys: &mut HashSet<String>, key: &str, on: bool) {
 
 /// The time that an answer bears: seconds since a fixed day, so that equal runs give equal answers.
 fn created(at: Duration) -> u64 {
-    1_780_000_000_u64.saturating_add(at.as_secs())
+    headers::EPOCH.saturating_add(at).as_secs()
 }
 
 /// Puts the response together, or breaks it as the fault has it.

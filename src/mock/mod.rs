@@ -102,6 +102,7 @@ pub use api::{MockApi, ResponseFuture};
 pub use body::{MockBody, MockError, MockErrorKind};
 pub use bucket::{Limit, Limits};
 pub use faults::{Fault, Faults};
+pub use headers::Spelling;
 pub use record::{CallRecord, Counters, KeyPrint, Outcome};
 #[cfg(feature = "backoff-retry")]
 pub use rehearsal::{Rehearsal, waits};

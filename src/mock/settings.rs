@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use http::HeaderName;
 
-use super::{MockApi, bucket::Limits, faults::Faults};
+use super::{MockApi, bucket::Limits, faults::Faults, headers::Spelling};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -22,6 +22,7 @@ pub(crate) struct Settings {
     pub(crate) context_length: u64,
     pub(crate) cost_error: f64,
     pub(crate) rate_headers: bool,
+    pub(crate) spelling: Spelling,
     pub(crate) retry_after: bool,
     pub(crate) retry_after_ms: bool,
     pub(crate) rejected_count: bool,
@@ -46,6 +47,7 @@ impl Default for Settings {
             context_length: 128_000,
             cost_error: 0.0,
             rate_headers: true,
+            spelling: Spelling::default(),
             retry_after: true,
             retry_after_ms: false,
             rejected_count: true,
@@ -138,9 +140,15 @@ impl MockApiBuilder {
         self
     }
 
-    /// Whether responses carry `x-ratelimit-*`. Default yes.
+    /// Whether responses carry limits. Default yes. See also [`spelling`](Self::spelling).
     pub fn rate_headers(mut self, on: bool) -> Self {
         self.settings.rate_headers = on;
+        self
+    }
+
+    /// How the limits are spelled. Default: OpenAI's way.
+    pub fn spelling(mut self, spelling: Spelling) -> Self {
+        self.settings.spelling = spelling;
         self
     }
 

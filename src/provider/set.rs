@@ -57,6 +57,20 @@ impl Providers {
         self
     }
 
+    /// Only the provider for this host, chosen once: for a client that calls nobody else.
+    ///
+    /// ```
+    /// use tower_outbound::provider::Providers;
+    ///
+    /// let one = Providers::by_host().only("api.anthropic.com");
+    /// assert_eq!(one.of(&http::Request::new(())).name(), "anthropic");
+    /// ```
+    #[must_use]
+    pub fn only(&self, host: &str) -> Self {
+        let found = self.hosts.iter().find(|(pattern, _)| matches(pattern, host));
+        Self { hosts: Vec::new(), otherwise: found.map_or(&self.otherwise, |(_, provider)| provider).clone() }
+    }
+
     /// The provider for this request.
     #[must_use]
     pub fn of<B>(&self, request: &Request<B>) -> &dyn Provider {

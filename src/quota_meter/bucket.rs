@@ -16,8 +16,17 @@ const RAISE: f64 = 0.05;
 const OTHERS_WEIGHT: f64 = 0.3;
 /// Less than this share of the refill is taken for noise.
 const OTHERS_NOISE: f64 = 0.03;
+/// More than this share of it is somebody.
+const OTHERS_CLEAR: f64 = 0.3;
+/// Looks, of a second and more each, for which somebody is remembered who takes nothing now: their calls may be waiting
+/// for a gate to open, and find nothing then if all was taken.
+const COMPANY: u8 = 60;
+/// Seconds of the refill that are left lying for them.
+const ROOM: f64 = 1.0;
+/// The part of the others' use that is taken for theirs.
+const YIELD: f64 = 0.8;
 /// Seconds of the others' use that are left alone.
-const HOLD_BACK: f64 = 1.5;
+const HOLD_BACK: f64 = 2.5;
 /// Most APIs count by the minute; held until an answer says otherwise.
 const ASSUMED_PERIOD: f64 = 60.0;
 /// A period that no answer has confirmed for so long is not believed any more.
@@ -79,9 +88,12 @@ impl Known {
     /// Brings up to date what follows from limit, period and others.
     fn reckon(&mut self) {
         let (whole, is_window) = (self.whole_refill(), self.window.is_some());
-        let share = if is_window { 0.0 } else { self.others.share(whole) };
-        self.refill = if is_window { 0.0 } else { whole - share };
-        self.held = if share > 0.0 { (share * HOLD_BACK).max(1.0) } else { 0.0 };
+        let others = if is_window { Others::default() } else { self.others };
+        let share = others.share(whole);
+        // Who left them all that they take would never get back what they once took: a split is fair only if both press a bit.
+        self.refill = if is_window { 0.0 } else { whole - share * YIELD };
+        let room = if others.company > 0 { (whole * ROOM).min(self.limit * 0.05).max(1.0) } else { 0.0 };
+        self.held = if share > 0.0 { (share * HOLD_BACK).max(1.0).max(room) } else { room };
     }
 
     /// What is missing of `amount`; 0 or less if it is free.
@@ -131,6 +143,8 @@ impl Known {
 struct Others {
     last: Option<Sample>,
     rate: f64,
+    /// For so many more looks it counts that there was somebody.
+    company: u8,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -155,7 +169,13 @@ impl Others {
         // A full bucket loses its refill: nothing can be read from it.
         if last.remaining.max(sample.remaining) < limit * 0.98 {
             let taken = refill * elapsed - (sample.mark - last.mark) - (sample.remaining - last.remaining);
-            self.rate += OTHERS_WEIGHT * (taken / elapsed - self.rate);
+            let taken = (taken / elapsed).min(refill);
+            self.rate += OTHERS_WEIGHT * (taken - self.rate);
+            let is_clear = taken > refill * OTHERS_CLEAR && taken * elapsed > 4.0;
+            if is_clear && self.company == 0 {
+                self.rate = taken;
+            }
+            self.company = if is_clear { COMPANY } else { self.company.saturating_sub(1) };
         }
         true
     }
@@ -192,6 +212,27 @@ impl Bucket {
         self.reserved
     }
 
+    /// A full bucket that holds so much and refills in so many seconds.
+    pub(super) fn full(limit: f64, period: f64, now: Moment) -> Self {
+        let known = Known { level: limit, ..Known::new(limit, period, now) };
+        Self { known: Some(known), reserved: 0.0 }
+    }
+
+    /// Follows another one at this share of it.
+    pub(super) fn follow(&mut self, other: &Self, share: f64, now: Moment) {
+        let Some(whole) = &other.known else { return };
+        let limit = whole.limit * share;
+        let known = self.known.get_or_insert_with(|| Known {
+            level: limit.min(whole.level_at(now)),
+            ..Known::new(limit, whole.period, now)
+        });
+        known.advance(now);
+        known.limit = limit;
+        known.period = whole.period;
+        known.level = known.level.min(limit);
+        known.reckon();
+    }
+
     #[inline]
     pub(super) fn limit(&self) -> Option<f64> {
         self.known.as_ref().map(|known| known.limit)
@@ -218,6 +259,11 @@ impl Bucket {
     #[inline]
     pub(super) fn holds(&self, amount: f64, now: Moment) -> bool {
         self.known.as_ref().is_none_or(|known| known.missing(amount, now) <= 0.0)
+    }
+
+    /// What was told is no more so.
+    pub(super) fn forget(&mut self) {
+        self.known = None;
     }
 
     /// How long until `amount` is free; zero where no limit is known.
@@ -276,6 +322,11 @@ impl Bucket {
             known.reckon();
         }
         known.advance(now);
+        if anew {
+            known.at = now;
+            known.others = Others::default();
+            known.window = known.window.take().map(|_| Window::new(told.period, now));
+        }
         let unseen = self.reserved - mark;
         let mut anew = anew || is_first;
         if let Some(reset) = told.reset {

@@ -7,12 +7,13 @@ use slab::Slab;
 
 use super::{
     Settings,
-    bucket::Bucket,
+    bucket::{Bucket, Level},
     cost::Cost,
     moment::{Clock, Moment},
     pace::Pace,
     priority::Turns,
     queue::{Place, Queue},
+    quota::Given,
     refusal::Refusal,
 };
 use crate::{
@@ -24,12 +25,21 @@ use crate::{
 const FIRST_WINDOW: u32 = 4;
 /// The least window once a limit is known.
 const LEAST_KNOWN_WINDOW: f64 = 8.0;
+/// From here on the window opens by one only with every [`BLIND_STEP`]th success, while no limit is known.
+const BLIND_WINDOW: u32 = 32;
+const BLIND_STEP: u64 = 8;
+/// How often a gate doubles at the most where the server says what is left: who shares the quota took it, and that passes.
+const LONGEST_STREAK: (u32, u32) = (2, 16);
 /// A token estimate is taken as this much short: without the margin 0.5 % of calls meet a 429.
 const TOKEN_MARGIN: f64 = 1.1;
 /// A grant that its task does not take goes to the next in line.
 const GRANT_TIME: Duration = Duration::from_secs(1);
 /// A call larger than the whole limit is refused for so long after the server named that; then one looks again.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// When for so long no answer came and the limits let nobody go, one call goes to look whether they are still so: what a
+/// server once said must not hold for ever. Twice as long with each that is refused, up to [`LONGEST_PATIENCE`].
+const PATIENCE: Duration = Duration::from_secs(3600);
+const LONGEST_PATIENCE: Duration = Duration::from_secs(24 * 3600);
 /// How soon a waiter looks again when no event it could wait for has a known time.
 const WATCH: Duration = Duration::from_secs(1);
 /// Where a rate that the headers do not show is looked for first, as a share of the one they do.
@@ -117,10 +127,22 @@ enum WaiterState {
     Refused(Refusal),
 }
 
+/// Who set a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// The server: its answers are the truth.
+    Server,
+    /// The caller: the meter's own count is.
+    Given,
+    /// The caller, as a share of what the server says.
+    Share,
+}
+
 /// A limit beside the usual two: in and out apart, a project's, a second policy.
 #[derive(Debug)]
 struct More {
     name: Box<str>,
+    origin: Origin,
     unit: Unit,
     bucket: Bucket,
 }
@@ -136,6 +158,8 @@ struct Flight {
     probe: bool,
     /// It left to look whether a quota that was used up is back.
     looks: bool,
+    /// It left to look whether the limits are still what they were.
+    anew: bool,
 }
 
 #[derive(Debug)]
@@ -207,6 +231,9 @@ pub(super) struct Core {
     /// What was ever sent.
     sent: Cost,
     fastest: Option<Duration>,
+    /// When the last answer came.
+    heard: Moment,
+    patience: Duration,
     ties: u64,
     counts: Counts,
     rng: SmallRng,
@@ -215,7 +242,8 @@ pub(super) struct Core {
 impl More {
     /// What must be free for this cost.
     fn wanted(&self, cost: f64) -> f64 {
-        let wanted = if self.unit == Unit::Requests { cost } else { cost * TOKEN_MARGIN };
+        let is_exact = self.unit == Unit::Requests || self.origin != Origin::Server;
+        let wanted = if is_exact { cost } else { cost * TOKEN_MARGIN };
         self.bucket.limit().map_or(wanted, |limit| wanted.min(limit))
     }
 
@@ -232,17 +260,29 @@ impl More {
 
 impl Core {
     pub(super) fn new(settings: Settings) -> Self {
+        let quota = &settings.quota;
+        let given = [(Unit::Requests, quota.given_requests()), (Unit::Tokens, quota.given_tokens())];
+        let more: Vec<More> = given
+            .into_iter()
+            .filter_map(|(unit, given)| {
+                let Given { capacity, period } = given?;
+                let bucket = Bucket::full(capacity, period, Moment::START);
+                Some(More { name: "given".into(), origin: Origin::Given, unit, bucket })
+            })
+            .collect();
+        // Who names a limit has no need of feeling for it.
+        let window = if quota.given_requests().is_some() { u32::MAX } else { FIRST_WINDOW };
         let rng = settings.seed.map_or_else(rand::make_rng, SmallRng::seed_from_u64);
         Self {
             clock: Clock::default(),
             settings,
             requests: Bucket::new(),
             tokens: Bucket::new(),
-            more: Vec::new(),
+            more,
             pace: None,
             gate: Gate { opens: None, epoch: 0, streak: 0, probing: false, probe_in_flight: false },
             spent: None,
-            window: FIRST_WINDOW,
+            window,
             queue: Queue::default(),
             turns: Turns::default(),
             waiters: Slab::new(),
@@ -250,6 +290,8 @@ impl Core {
             flights: Slab::new(),
             sent: Cost::ZERO,
             fastest: None,
+            heard: Moment::START,
+            patience: PATIENCE,
             ties: 0,
             counts: Counts::default(),
             rng,
@@ -261,7 +303,8 @@ impl Core {
     /// What most calls take, and apart from [`arrive`](Self::arrive) because it is.
     #[inline]
     pub(super) fn go(&mut self, now: Moment, cost: Cost) -> Option<FlightId> {
-        let may_fit = self.tokens.limit().is_none_or(|limit| cost.tokens <= limit);
+        let may_fit = self.tokens.limit().is_none_or(|limit| cost.tokens <= limit) && self.more.is_empty()
+            || self.never_fits(now, cost).is_none();
         if self.spent.is_some() || !self.queue.is_empty() || !may_fit || !self.fits(now, cost) {
             return None;
         }
@@ -459,12 +502,13 @@ impl Core {
     pub(super) fn settle(&mut self, now: Moment, id: FlightId, outcome: Outcome, wakes: &mut Wakes) -> Option<Moment> {
         let flight = self.flights.try_remove(id as usize)?;
         self.end_probe(&flight);
+        self.heard = now;
         let mut opens = None;
         match outcome {
             Outcome::Success(limits) => {
                 self.counts.succeeded += 1;
                 if flight.epoch == self.gate.epoch {
-                    self.window = self.window.saturating_add(1);
+                    self.widen();
                     self.gate.streak = 0;
                     self.gate.probing = false;
                 }
@@ -472,10 +516,17 @@ impl Core {
                 if flight.looks {
                     self.spent = None;
                 }
+                self.patience = PATIENCE;
+                if flight.anew {
+                    self.forget(&limits);
+                }
                 self.learn(now, &flight, &limits);
             }
             Outcome::Limited(limits, hint) => {
                 self.counts.limited += 1;
+                if flight.anew {
+                    self.patience = self.patience.saturating_mul(2).min(LONGEST_PATIENCE);
+                }
                 self.learn(now, &flight, &limits);
                 opens = Some(self.close(now, &flight, &limits, hint));
             }
@@ -489,8 +540,8 @@ impl Core {
     pub(super) fn snapshot(&self, now: Moment) -> super::Snapshot {
         let place = Place { class: u8::MAX, seq: u64::MAX, tie: u64::MAX };
         super::Snapshot {
-            requests: self.requests.level(now),
-            tokens: self.tokens.level(now),
+            requests: self.level(Unit::Requests, &self.requests, now),
+            tokens: self.level(Unit::Tokens, &self.tokens, now),
             in_flight: self.flights.len(),
             window: self.window,
             waiting: self.waiters.len(),
@@ -501,6 +552,12 @@ impl Core {
             scope: super::ScopeName::default(),
             used: super::Used::default(),
         }
+    }
+
+    /// What the server says, or what is given where it says nothing.
+    fn level(&self, unit: Unit, learned: &Bucket, now: Moment) -> Option<Level> {
+        let given = || self.more.iter().find(|more| more.unit == unit && more.origin == Origin::Given);
+        learned.level(now).or_else(|| given()?.bucket.level(now))
     }
 
     // --- granting ---
@@ -546,6 +603,14 @@ impl Core {
                     self.granted.push(id);
                     WaiterState::Granted { flight: self.launch(now, cost), at: now }
                 }
+                None if self.may_look(now, cost) => {
+                    let flight = self.launch(now, cost);
+                    if let Some(flight) = self.flights.get_mut(flight as usize) {
+                        flight.anew = true;
+                    }
+                    self.granted.push(id);
+                    WaiterState::Granted { flight, at: now }
+                }
                 None => return,
             };
             self.queue.remove(place);
@@ -557,6 +622,35 @@ impl Core {
         let waiter = &mut self.waiters[id];
         waiter.state = state;
         wakes.0.extend(waiter.waker.take());
+    }
+
+    /// Whether it is time that one call looks, whatever the server said.
+    fn may_look(&self, now: Moment, cost: Cost) -> bool {
+        let is_given = |more: &&More| more.origin != Origin::Server;
+        self.flights.is_empty()
+            && self.spent.is_none()
+            && now.since(self.heard) >= self.patience
+            && self.more.iter().filter(is_given).all(|more| more.holds(cost, now))
+    }
+
+    /// One that looked came through: what held it back is so no more, unless this very answer says it.
+    #[cold]
+    fn forget(&mut self, limits: &Limits) {
+        let is_told = |limit: Option<Limit>| limit.is_some_and(|limit| limit.remaining.is_some());
+        if !is_told(limits.requests) {
+            self.requests.forget();
+        }
+        if !is_told(limits.tokens) {
+            self.tokens.forget();
+        }
+        self.more.retain(|more| {
+            more.origin != Origin::Server
+                || limits.more.iter().any(|told| told.name == more.name && is_told(Some(told.limit)))
+        });
+        self.gate.opens = None;
+        self.gate.streak = 0;
+        self.gate.probing = false;
+        self.pace = None;
     }
 
     /// Takes back the grants that nobody came for.
@@ -607,8 +701,11 @@ impl Core {
     }
 
     fn never_fits(&self, now: Moment, cost: Cost) -> Option<Refusal> {
-        let more = self.more.iter().filter(|more| more.unit == Unit::Tokens).map(|more| &more.bucket);
-        let limits = more.chain([&self.tokens]).filter_map(|bucket| bucket.limit_told_within(LOOK_AGAIN, now));
+        let more = self.more.iter().filter(|more| more.unit == Unit::Tokens).filter_map(|more| match more.origin {
+            Origin::Server => more.bucket.limit_told_within(LOOK_AGAIN, now),
+            Origin::Given | Origin::Share => more.bucket.limit(),
+        });
+        let limits = more.chain(self.tokens.limit_told_within(LOOK_AGAIN, now));
         let limit = limits.filter(|limit| cost.tokens > *limit).reduce(f64::min)?;
         Some(Refusal::TooLarge { tokens: cost.tokens as u64, limit: limit as u64 })
     }
@@ -628,8 +725,15 @@ impl Core {
             spent.probe_in_flight = true;
         }
         // There are never more of them than the window, which is a u32.
-        self.flights.insert(Flight { cost, epoch: self.gate.epoch, left: now, mark: self.sent, probe, looks })
-            as FlightId
+        self.flights.insert(Flight {
+            cost,
+            epoch: self.gate.epoch,
+            left: now,
+            mark: self.sent,
+            probe,
+            looks,
+            anew: false,
+        }) as FlightId
     }
 
     fn give_back(&mut self, id: FlightId) {
@@ -667,13 +771,16 @@ impl Core {
         let seen = flight.left + fastest / 2;
         let was_known = self.is_known();
         if let Some(told) = &limits.requests {
-            self.requests.reconcile(told, seen, flight.mark.requests, now, false);
+            self.requests.reconcile(told, seen, flight.mark.requests, now, flight.anew);
         }
         if let Some(told) = &limits.tokens {
-            self.tokens.reconcile(told, seen, flight.mark.tokens, now, false);
+            self.tokens.reconcile(told, seen, flight.mark.tokens, now, flight.anew);
         }
         for dimension in &limits.more {
             self.learn_more(dimension, seen, flight, now);
+        }
+        if let Some(share) = self.settings.quota.ceiling() {
+            self.follow(share, now);
         }
         if !was_known && self.is_known() {
             let second = self.requests.refill().unwrap_or(0.0);
@@ -681,20 +788,54 @@ impl Core {
         }
     }
 
+    /// Keeps to a share of what the server says.
+    #[cold]
+    fn follow(&mut self, share: f64, now: Moment) {
+        for (unit, whole) in [(Unit::Requests, &self.requests), (Unit::Tokens, &self.tokens)] {
+            if whole.limit().is_none() {
+                continue;
+            }
+            let is_it = |more: &&mut More| more.origin == Origin::Share && more.unit == unit;
+            match self.more.iter_mut().find(is_it) {
+                Some(more) => more.bucket.follow(whole, share, now),
+                None => {
+                    let mut bucket = Bucket::new();
+                    bucket.follow(whole, share, now);
+                    self.more.push(More { name: "share".into(), origin: Origin::Share, unit, bucket });
+                }
+            }
+        }
+    }
+
     #[cold]
     fn learn_more(&mut self, dimension: &Dimension, seen: Moment, flight: &Flight, now: Moment) {
-        let place = self.more.iter().position(|more| more.name == dimension.name);
+        let place = self.more.iter().position(|more| more.origin == Origin::Server && more.name == dimension.name);
         let reserved = Cost { requests: self.requests.reserved(), tokens: self.tokens.reserved() };
         let place = place.or_else(|| {
             let is_new = self.more.len() < MORE;
             // What is in flight is unseen by the server, as it is in the limits that were there from the start.
             let bucket = Bucket::after(reserved.in_unit(dimension.unit));
-            is_new.then(|| self.more.push(More { name: dimension.name.clone(), unit: dimension.unit, bucket }))?;
+            is_new.then(|| {
+                self.more.push(More {
+                    name: dimension.name.clone(),
+                    origin: Origin::Server,
+                    unit: dimension.unit,
+                    bucket,
+                })
+            })?;
             Some(self.more.len() - 1)
         });
         if let Some(more) = place.and_then(|place| self.more.get_mut(place)) {
             let mark = flight.mark.in_unit(more.unit);
-            more.bucket.reconcile(&dimension.limit, seen, mark, now, false);
+            more.bucket.reconcile(&dimension.limit, seen, mark, now, flight.anew);
+        }
+    }
+
+    fn widen(&mut self) {
+        // A limit that nobody names is found by running into it: the slower, the fewer are on their way then.
+        let is_blind = self.window >= BLIND_WINDOW && self.pace.is_none() && !self.is_known();
+        if !is_blind || self.counts.succeeded.is_multiple_of(BLIND_STEP) {
+            self.window = self.window.saturating_add(1);
         }
     }
 
@@ -719,10 +860,13 @@ impl Core {
             None if one.is_zero() => BLIND_GATE,
             None => one,
         };
+        let is_told = limits.requests.is_some_and(|told| told.remaining.is_some())
+            || limits.tokens.is_some_and(|told| told.remaining.is_some());
+        let longest_streak = if is_told { LONGEST_STREAK.0 } else { LONGEST_STREAK.1 };
         // A window is whole again for all at once: nothing is gained by coming later.
         let is_window = self.requests.is_window() && !self.requests.holds(flight.cost.requests, now);
         let jitter = if is_window { 1.0 } else { self.rng.random_range(1.0..1.25) };
-        let factor = 2f64.powi(self.gate.streak.min(16) as i32) * jitter;
+        let factor = 2f64.powi(self.gate.streak.min(longest_streak) as i32) * jitter;
         let longest = LONGEST_GATE.max(base.saturating_mul(2));
         let closed = Duration::try_from_secs_f64(base.as_secs_f64() * factor).unwrap_or(longest).min(longest);
         let opens = now + closed;
@@ -745,7 +889,7 @@ impl Core {
         for more in &mut self.more {
             let told = limits.more.iter().find(|told| told.name == more.name).map(|told| told.limit);
             let cost = flight.cost.in_unit(more.unit);
-            if cost > 0.0 && ran_out(&more.bucket, told, cost) {
+            if more.origin == Origin::Server && cost > 0.0 && ran_out(&more.bucket, told, cost) {
                 more.bucket.hold(more.wanted(cost), opens);
                 other = true;
             }
@@ -829,7 +973,9 @@ impl Core {
             let (before, _) = self.queue.ahead_of(place);
             WATCH.saturating_add(Duration::from_millis(10).saturating_mul(u32::try_from(before).unwrap_or(u32::MAX)))
         });
-        now + wait
+        let look = self.heard + self.patience;
+        let is_first = self.queue.first().is_some_and(|(first, ..)| first == place);
+        if is_first && look > now && self.flights.is_empty() { look.min(now + wait) } else { now + wait }
     }
 
     /// Wakes the first in line if its turn comes before its own timer.

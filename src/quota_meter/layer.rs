@@ -9,7 +9,7 @@ use std::{
 use tower_layer::Layer;
 
 use super::{
-    Estimate, MeterHandle, Price, QuotaMeter, Reached, Scoping, Snapshot, Threshold,
+    Estimate, MeterHandle, Price, Quota, QuotaMeter, Reached, Scoping, Snapshot, Threshold,
     book::{Accounts, Watch},
     shared::Shared,
 };
@@ -36,6 +36,7 @@ pub(super) struct Settings {
     pub(super) max_queue: NonZeroUsize,
     pub(super) spent_recheck: Duration,
     pub(super) seed: Option<u64>,
+    pub(super) quota: Quota,
     pub(super) max_scopes: NonZeroUsize,
     pub(super) scoping: Scoping,
     pub(super) estimate: Estimate,
@@ -53,6 +54,7 @@ impl QuotaMeterLayer {
             max_queue: MAX_QUEUE,
             spent_recheck: SPENT_RECHECK,
             seed: None,
+            quota: Quota::learned(),
             max_scopes: MAX_SCOPES,
             scoping: Scoping::default(),
             estimate: Estimate::default(),
@@ -171,6 +173,12 @@ impl QuotaMeterLayer {
     #[must_use]
     pub fn spent_recheck(self, spent_recheck: Duration) -> Self {
         self.set(|settings| settings.spent_recheck = spent_recheck)
+    }
+
+    /// Limits that one knows beforehand, alone or as a ceiling on what the server says. Default: none.
+    #[must_use]
+    pub fn quota(self, quota: Quota) -> Self {
+        self.set(|settings| settings.quota = quota)
     }
 
     /// Makes the jitter of the gate repeatable, for tests.

@@ -54,6 +54,7 @@ mod moment;
 mod pace;
 mod priority;
 mod queue;
+mod quota;
 mod rate;
 mod refusal;
 mod scan;
@@ -81,6 +82,7 @@ pub use self::{
     handle::{Alerts, Changes, MeterHandle, Permit},
     layer::QuotaMeterLayer,
     priority::Priority,
+    quota::Quota,
     refusal::Refusal,
     scopes::ScopeName,
     scoping::{Model, Scoping},

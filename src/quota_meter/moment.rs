@@ -29,6 +29,9 @@ impl Clock {
 }
 
 impl Moment {
+    /// The meter's first event.
+    pub(super) const START: Self = Self(0);
+
     /// 0 where `earlier` is later.
     pub(super) fn seconds_since(self, earlier: Self) -> f64 {
         self.0.saturating_sub(earlier.0) as f64 * 1e-9

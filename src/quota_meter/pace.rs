@@ -12,7 +12,7 @@ use super::moment::Moment;
 /// How far the pace starts below the measured rate, and how far above it is after twice [`Pace::span`].
 const SWING: f64 = 0.05;
 /// The time in which the pace comes up to the measured rate; longer with each 429 that confirms it.
-const SPANS: (f64, f64) = (30.0, 90.0);
+const SPANS: (f64, f64) = (50.0, 150.0);
 /// The same while the rate is but a guess.
 const FIRST_SPAN: f64 = 5.0;
 /// Fewer admitted calls measure no rate.
@@ -52,7 +52,9 @@ impl Pace {
     /// The first 429, at a time at which so many calls had been admitted; `rate` if one is to be assumed.
     pub(super) fn new(now: Moment, admitted: f64, rate: Option<f64>, epoch: u64) -> Self {
         let empty = Empty { since: now, admitted, last: now, epoch };
-        Self { is_hidden: rate.is_some(), rate, level: 0.0, at: now, empty, span: FIRST_SPAN }
+        // Where calls are rare, a span in which none would leave tells nothing.
+        let span = rate.map_or(FIRST_SPAN, |rate| FIRST_SPAN.max(1.5 * TELLING_CALLS / rate)).min(SPANS.1);
+        Self { is_hidden: rate.is_some(), rate, level: 0.0, at: now, empty, span }
     }
 
     /// One more 429: the bucket is empty again. `opens` is when calls go on.
@@ -67,6 +69,11 @@ impl Pace {
             let is_confirmed = self.rate.is_some_and(|rate| (measured / rate - 1.0).abs() < CONFIRMED);
             self.span = if is_confirmed { (self.span * 1.5).min(SPANS.1) } else { SPANS.0 };
             self.rate = Some(measured);
+            self.empty = Empty { since: now, admitted, last: now, epoch };
+        } else if let Some(rate) = self.rate.filter(|_| self.is_hidden && elapsed > 0.0) {
+            // So soon again: it is too fast.
+            self.rate = Some(rate * (1.0 - SWING));
+            self.span = SPANS.0;
             self.empty = Empty { since: now, admitted, last: now, epoch };
         } else if self.rate.is_none() && elapsed > 0.0 && calls >= 1.0 {
             // A first guess; the measurement goes on.

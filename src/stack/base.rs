@@ -24,6 +24,9 @@ impl Base {
             return None;
         }
         let path = path.path_and_query()?.as_str();
+        if !path.starts_with('/') {
+            return None;
+        }
         let mut parts = uri::Parts::from(self.uri.clone());
         parts.path_and_query = [self.uri.path().trim_end_matches('/'), path].concat().try_into().ok();
         Uri::from_parts(parts).ok()

@@ -11,6 +11,10 @@ async fn assert_within(scenario: Scenario, ratio: f64, wasted: f64) -> Result<()
     assert_eq!(figures.failed, 0, "{figures:?}");
     assert!(figures.ratio <= ratio, "{figures:?}");
     assert!(figures.wasted <= wasted, "{figures:?}");
+    // Bound by the rate, all wait alike.
+    if scenario.workers as u64 * 2 >= scenario.requests {
+        assert!(figures.spread <= 1.15, "{figures:?}");
+    }
     Ok(())
 }
 

@@ -17,6 +17,9 @@ const FIRST_EXTENSION: f64 = 3.0;
 /// A header more than fit.
 const HEADER_GROWTH: f64 = 1.0;
 
+/// What passing over nested JSON takes.
+const NESTED_JSON: f64 = 1.0;
+
 // One test: the counts are of all threads.
 #[test]
 fn the_path_that_does_not_wait_costs_no_more_than_allowed() {
@@ -36,7 +39,7 @@ fn the_path_that_does_not_wait_costs_no_more_than_allowed() {
         (ours::METER, 0.0),
         (ours::METER_6, 0.0),
         (ours::METER_12, 0.0),
-        (ours::METER_SCOPED, 0.0),
+        (ours::METER_SCOPED, NESTED_JSON),
         (ours::CLASSIFY, 0.0),
         (ours::CLASSIFY_429, 8.0),
         (ours::STACK, KEPT_HEADERS + FIRST_EXTENSION + HEADER_GROWTH),
@@ -46,7 +49,7 @@ fn the_path_that_does_not_wait_costs_no_more_than_allowed() {
         let (over, allocations, future_bytes) = rows[name];
         let more = allocations - rows[over.expect("a row to compare with")].1;
         assert!(more <= most, "{name}: {more} allocations more than without it, and {most} are allowed");
-        assert!(future_bytes < 512, "{name}: a future of {future_bytes} bytes");
+        assert!(future_bytes <= 512, "{name}: a future of {future_bytes} bytes");
     }
 
     for mut case in ours::one_retry() {

@@ -124,7 +124,7 @@ async fn attempts_go_on_counting_where_they_were() {
     settled().await;
     for answer in [reply(500), told_limit(429, 60, 0), reply(502), told_limit(429, 60, 0)] {
         stack.desk.answer("a", answer).await;
-        sleep(secs(10.0)).await;
+        sleep(secs(60.0)).await;
     }
     stack.desk.answer("a", reply(503)).await;
     let answer = ended(call).await;

@@ -123,6 +123,55 @@ fn any_value() -> impl Strategy<Value = String> {
     ]
 }
 
+/// Calls, a second apart, until a hundred in a row each leave at once; how long that took.
+async fn recovery(office: &Office) -> f64 {
+    let start = tokio::time::Instant::now();
+    let mut in_a_row = 0;
+    while in_a_row < 100 {
+        let call = office.send(super::costing("sane", 1));
+        settled().await;
+        let at_once = !office.desk.open().is_empty();
+        while office.desk.open().is_empty() {
+            sleep(ms(500)).await;
+        }
+        let answer = limits(reply(200), "requests", 6_000, 5_000, "10s");
+        office.desk.answer("sane", limits(answer, "tokens", 60_000, 50_000, "10s")).await;
+        assert!(call.is_finished());
+        in_a_row = if at_once { in_a_row + 1 } else { 0 };
+        sleep(secs(1.0)).await;
+    }
+    start.elapsed().as_secs_f64() - 100.0
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever it said: once it is sane again, so is the meter, within a time that has a bound.
+    #[test]
+    fn sanity_returns(said in prop::collection::vec((any::<bool>(), prop::collection::vec(any_value(), 7)), 1..12)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let office = Office::new(meter());
+            for (is_limited, said) in &said {
+                let call = office.send(super::costing("call", 1));
+                settled().await;
+                if office.desk.open().is_empty() {
+                    call.abort();
+                    break;
+                }
+                let mut answer = limits(reply(if *is_limited { 429 } else { 200 }), "requests", &said[0], &said[1], &said[2]);
+                answer = limits(answer, "tokens", &said[3], &said[4], &said[5]);
+                answer.headers_mut().insert("retry-after", said[6].parse().unwrap());
+                office.desk.answer("call", answer).await;
+            }
+            let took = recovery(&office).await;
+            // The patience with what it said, and then a little.
+            prop_assert!(took <= 3_600.0 + 600.0, "{} s", took);
+            Ok(())
+        })?;
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -8,6 +8,7 @@ mod changed;
 mod dropped;
 mod garbage;
 mod gate;
+mod given;
 mod handle;
 mod held;
 mod interleavings;
@@ -17,6 +18,7 @@ mod priority;
 mod readiness;
 mod refused;
 mod scopes;
+mod spellings;
 mod spent;
 mod usage;
 

@@ -1,9 +1,10 @@
 //! What the gateway says where the API says nothing.
 
+use gateway::Secrets;
 use tokio::net::TcpListener;
 use tower_outbound::mock::{Limits, MockApi};
 
-use crate::wire::{Bench, Wire, gateway, secrets};
+use crate::wire::{Bench, Wire, gateway, key, secrets};
 
 const ASK: &str = r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens":1}"#;
 
@@ -33,6 +34,20 @@ async fn a_dead_key_is_a_401_that_is_sent_only_once() {
     assert!(body.contains(r#""type":"invalid_request_error","param":null,"code":"invalid_api_key"}"#), "{body}");
     assert!(!body.contains("sk-upstream-0123456789"), "{body}");
     assert_eq!(api.counters().calls, 1);
+}
+
+#[tokio::test]
+async fn of_two_keys_the_sound_one_answers() {
+    let api = MockApi::builder().keys(["sk-the-sound-one-0123"]).build();
+    let server = api.serve().await.unwrap();
+    let keys = ["sk-the-dead-one-01234", "sk-the-sound-one-0123"].map(key).to_vec();
+    let (addr, _stop, _served) = gateway(&[], &server.url(), Secrets { keys, token: None }).await;
+    for _ in 0..8 {
+        let (head, _) = ask(addr).await;
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    }
+    // The dead one was tried once, and then no more.
+    assert!(api.counters().calls <= 9, "{:?}", api.counters());
 }
 
 #[tokio::test]

@@ -129,7 +129,11 @@ pub(crate) async fn gateway(
     (addr, stop, served)
 }
 
+pub(crate) fn key(key: &str) -> ApiKey {
+    ApiKey::new(key).expect("a sound key")
+}
+
 /// With a key, and perhaps a token.
 pub(crate) fn secrets(token: Option<&str>) -> Secrets {
-    Secrets { key: ApiKey::new("sk-upstream-0123456789").ok(), token: token.map(str::to_owned) }
+    Secrets { keys: vec![key("sk-upstream-0123456789")], token: token.map(str::to_owned) }
 }
