@@ -50,7 +50,7 @@ fn count(rows: usize, folder: &Path) -> Result<Vec<f64>, String> {
         .arg(format!("--toggle-collect={WINDOW}"))
         .arg(format!("--dump-after={WINDOW}"))
         .arg(program)
-        .arg("--bench")
+        .args(env::args().skip(1))
         .env(MARK, "1")
         .output()
         .map_err(|error| format!("valgrind: {error}"))?;

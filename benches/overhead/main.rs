@@ -12,6 +12,9 @@ mod ours;
 mod report;
 
 fn main() {
+    if !callgrind::is_on() {
+        line::print();
+    }
     report::main(
         || report::Table {
             name: "happy",

@@ -16,6 +16,17 @@ pub(crate) struct Table {
     pub(crate) cases: Vec<Case>,
 }
 
+impl Table {
+    /// The rows whose names have one of these parts, and those that they are compared with; all where none is named.
+    fn only(mut self, wanted: &[&str]) -> Self {
+        let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part));
+        let others: Vec<_> =
+            self.cases.iter().filter(|case| is_wanted(case.name)).filter_map(|case| case.over).collect();
+        self.cases.retain(|case| is_wanted(case.name) || others.contains(&case.name));
+        self
+    }
+}
+
 struct Row {
     name: &'static str,
     over: Option<usize>,
@@ -46,15 +57,16 @@ pub(crate) fn main(happy: impl Fn() -> Table, paused: impl Fn() -> Table) {
     // paused it is slower: hence the order of the tables.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let context = runtime.enter();
-    let mut happy = happy();
+    let wanted: Vec<&str> = arguments.iter().map(String::as_str).filter(|part| !part.starts_with("--")).collect();
+    let mut happy = happy().only(&wanted);
     if callgrind::is_on() {
         callgrind::make_calls(&mut happy.cases);
         drop(context);
-        return callgrind::make_calls(&mut paused().cases);
+        return callgrind::make_calls(&mut paused().only(&wanted).cases);
     }
     let mut happy_rows = measure(&mut happy, &effort);
     drop(context);
-    let mut paused = paused();
+    let mut paused = paused().only(&wanted);
     let mut paused_rows = measure(&mut paused, &effort);
     if is_bench {
         match callgrind::instructions(happy_rows.len() + paused_rows.len()) {
@@ -65,8 +77,8 @@ pub(crate) fn main(happy: impl Fn() -> Table, paused: impl Fn() -> Table) {
             Err(reason) => eprintln!("instructions are not counted: {reason}"),
         }
     }
-    for (table, rows) in [(happy, happy_rows), (paused, paused_rows)] {
-        if as_json { print_json(&table, &rows) } else { print_text(&table, &rows) }
+    for (table, rows) in [(happy, happy_rows), (paused, paused_rows)].iter().filter(|(_, rows)| !rows.is_empty()) {
+        if as_json { print_json(table, rows) } else { print_text(table, rows) }
     }
 }
 

@@ -10,7 +10,11 @@ use std::{
     time::Duration,
 };
 
-use loom::{future::block_on, thread};
+use loom::{
+    future::block_on,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
 use super::{
     Estimate, ScopeName, Scoping, Settings,
@@ -55,8 +59,12 @@ fn arrive(scope: &Arc<Scope>, seq: u64) -> Entry {
     Arc::clone(scope).arrive(&Arriving { class: 0, seq, had_its_turn: false, demand }, None)
 }
 
-/// Waits for its turn, as its future does.
+/// Waits for its turn, as its future does when it is moved from one task to another in between.
 fn turn(waiter: &mut Waiter) -> Result<Flight, Refusal> {
+    let first = waiter.poll(&mut Context::from_waker(Waker::noop()))?;
+    if let Turn::Now(flight) = first {
+        return Ok(flight);
+    }
     block_on(poll_fn(|cx| match waiter.poll(cx) {
         Ok(Turn::Now(flight)) => Poll::Ready(Ok(flight)),
         Ok(Turn::Later(_)) => Poll::Pending,
@@ -138,34 +146,44 @@ fn a_spent_quota_turns_out_all_who_wait() {
             let spent = ApiError::new(ErrorKind::QuotaExhausted, RetryHint::Never);
             call(scope, 10, Outcome::Spent(spent));
         };
-        let other = |scope: &Arc<Scope>| drop(call(scope, 11, Outcome::Other));
+        let other = |scope: &Arc<Scope>| {
+            call(scope, 11, Outcome::Other);
+        };
         together(&scope, spends, other, |scope| given_up(scope, 9));
         assert!(scope.snapshot().spent.is_some());
         assert_empty(&scope, taken);
     });
 }
 
-/// A grant and a 429 meet: what was granted does not leave through the closed gate, and gives back what it held.
+/// A grant and a 429 meet: once the 429 has closed the gate, what was granted before does not leave through it.
 #[test]
-fn a_grant_that_meets_a_closing_gate_is_given_back() {
+fn what_was_granted_does_not_leave_through_a_closed_gate() {
     model(|| {
         let (scope, mut taken) = narrow();
+        let Entry::Go(mut ends) = arrive(&scope, 3) else { panic!("the first window has four places") };
         let mut limited = taken.pop().expect("three are taken");
-        let thread = thread::spawn(move || drop(limited.settle(Outcome::Limited(Limits::default(), None))));
-        for seq in [10, 11] {
-            match arrive(&scope, seq) {
-                Entry::Go(mut flight) => drop(flight.settle(Outcome::Other)),
-                Entry::Wait(mut waiter) => {
-                    if let Ok(Turn::Now(mut flight)) = waiter.poll(&mut Context::from_waker(Waker::noop()))
-                        && !flight.send()
-                    {
-                        waiter.rejoin(flight);
-                    }
-                }
-                Entry::Refused(refusal) => panic!("{refusal}"),
+        let Entry::Wait(mut waiter) = arrive(&scope, 10) else { panic!("all places are taken") };
+        let is_closed = Arc::new(AtomicBool::new(false));
+        let closes = Arc::clone(&is_closed);
+        let threads = [
+            thread::spawn(move || {
+                ends.settle(Outcome::Other);
+            }),
+            thread::spawn(move || {
+                limited.settle(Outcome::Limited(Limits::default(), None));
+                closes.store(true, Ordering::SeqCst);
+            }),
+        ];
+        if let Ok(Turn::Now(mut flight)) = waiter.poll(&mut Context::from_waker(Waker::noop())) {
+            let was_closed = is_closed.load(Ordering::SeqCst);
+            if flight.send() {
+                assert!(!was_closed);
+            } else {
+                waiter.rejoin(flight);
             }
         }
-        thread.join().expect("no panic");
+        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        drop(waiter);
         assert_empty(&scope, taken);
     });
 }
