@@ -7,7 +7,10 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{Empty, Full};
+use http_body_util::{
+    Empty, Full,
+    combinators::{BoxBody, UnsyncBoxBody},
+};
 use pin_project_lite::pin_project;
 
 /// A request body that may be able to go again.
@@ -75,6 +78,27 @@ impl Resend for String {
     fn resend(&self) -> Option<Self> {
         Some(self.clone())
     }
+}
+
+macro_rules! only_once {
+    ($($body:ty $(, for $param:ident)*;)*) => {$(
+        /// What is within cannot be told: it goes once, and shows nothing.
+        impl<$($param),*> Resend for $body {
+            fn resend(&self) -> Option<Self> {
+                None
+            }
+        }
+    )*};
+}
+
+only_once! {
+    BoxBody<D, E>, for D, for E;
+    UnsyncBoxBody<D, E>, for D, for E;
+}
+
+#[cfg(feature = "hyper")]
+only_once! {
+    hyper::body::Incoming;
 }
 
 pin_project! {

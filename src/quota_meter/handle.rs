@@ -2,20 +2,20 @@
 
 use std::{
     fmt,
+    marker::PhantomData,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use http::Request;
-use http_body::Body;
 use tokio::sync::{broadcast, watch};
 
 use super::{
-    Reached, Snapshot, Totals,
+    Contents, Reached, Sight, Snapshot, Totals,
     scope::{Flight, Scope},
     shared::Shared,
 };
-use crate::{Refused, body::Resend};
+use crate::Refused;
 
 /// The meter as one sees it from outside: what is left, what was used, what a call would have to wait.
 ///
@@ -47,12 +47,18 @@ use crate::{Refused, body::Resend};
 /// assert_eq!(snapshot.used.money, 0.00045);
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug)]
-pub struct MeterHandle(Arc<Shared>);
+#[derive(Debug)]
+pub struct MeterHandle<V = Contents>(Arc<Shared>, PhantomData<V>);
 
-impl MeterHandle {
+impl<V> Clone for MeterHandle<V> {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.0))
+    }
+}
+
+impl<V> MeterHandle<V> {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self(shared)
+        Self(shared, PhantomData)
     }
 
     /// The scope used last. Before the first call, one that nobody has used.
@@ -92,8 +98,11 @@ impl MeterHandle {
     }
 
     /// How long this request would wait if it came now; `None` while no limit is known. It is not sent, and takes nothing.
-    pub fn expected_wait<B: Body + Resend>(&self, request: &Request<B>) -> Option<Duration> {
-        let (scope, demand) = self.0.inquire(request);
+    pub fn expected_wait<B>(&self, request: &Request<B>) -> Option<Duration>
+    where
+        V: Sight<B>,
+    {
+        let (scope, demand) = self.0.inquire::<V, B>(request);
         scope.expected_wait(Shared::class(request), demand)
     }
 
@@ -104,8 +113,11 @@ impl MeterHandle {
     ///
     /// # Errors
     /// [`Refused`] with a [`Refusal`](super::Refusal) as its cause, and the time it would have taken.
-    pub fn try_acquire<B: Body + Resend>(&self, request: &Request<B>) -> Result<Permit, Refused> {
-        let (scope, demand) = self.0.inquire(request);
+    pub fn try_acquire<B>(&self, request: &Request<B>) -> Result<Permit, Refused>
+    where
+        V: Sight<B>,
+    {
+        let (scope, demand) = self.0.inquire::<V, B>(request);
         if let Some(refusal) = self.0.book.over_budget() {
             scope.refuse();
             return Err(refusal.into());

@@ -1,6 +1,7 @@
 //! [`QuotaMeterLayer`]: the settings, and the quota that all its services share.
 
 use std::{
+    marker::PhantomData,
     num::NonZeroUsize,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -9,7 +10,7 @@ use std::{
 use tower_layer::Layer;
 
 use super::{
-    Estimate, MeterHandle, Price, Quota, QuotaMeter, Reached, Scoping, Snapshot, Threshold,
+    Contents, Estimate, HeadOnly, MeterHandle, Price, Quota, QuotaMeter, Reached, Scoping, Snapshot, Threshold,
     book::{Accounts, Watch},
     shared::Shared,
 };
@@ -25,9 +26,10 @@ const MAX_SCOPES: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
 /// Makes [`QuotaMeter`]s that share their quotas.
 ///
 /// Clones share it too. See the [module](super) for an example.
-#[derive(Clone, Debug)]
-pub struct QuotaMeterLayer {
+#[derive(Debug)]
+pub struct QuotaMeterLayer<V = Contents> {
     shared: Arc<Shared>,
+    sight: PhantomData<V>,
 }
 
 #[derive(Clone, Debug)]
@@ -68,9 +70,33 @@ impl QuotaMeterLayer {
     pub fn fixed() -> Self {
         Self::new().scoping(Scoping::one()).estimate(Estimate::by_length()).usage(false)
     }
+}
 
+impl<V> QuotaMeterLayer<V> {
     fn with(settings: Settings) -> Self {
-        Self { shared: Shared::new(settings) }
+        Self { shared: Shared::new(settings), sight: PhantomData }
+    }
+
+    /// The same quotas for request bodies of any type, of which the meter sees the head alone: the model is that of the
+    /// extension [`Model`](super::Model) or of the path, the tokens those of [`TokenCost`](super::TokenCost) or by
+    /// `Content-Length`.
+    ///
+    /// ```
+    /// use hyper::body::Incoming;
+    /// use tower::{Service, ServiceBuilder};
+    /// use tower_outbound::quota_meter::{HeadOnly, QuotaMeter, QuotaMeterLayer};
+    ///
+    /// /// What a proxy sends on.
+    /// fn paced<S>(client: S) -> QuotaMeter<S, HeadOnly>
+    /// where
+    ///     S: Service<http::Request<Incoming>>,
+    /// {
+    ///     ServiceBuilder::new().layer(QuotaMeterLayer::new().any_body()).service(client)
+    /// }
+    /// ```
+    #[must_use]
+    pub fn any_body(self) -> QuotaMeterLayer<HeadOnly> {
+        QuotaMeterLayer { shared: self.shared, sight: PhantomData }
     }
 
     fn set(self, set: impl FnOnce(&mut Settings)) -> Self {
@@ -195,7 +221,7 @@ impl QuotaMeterLayer {
 
     /// The meter as one sees it from outside: all scopes, what was used, what a call would have to wait.
     #[must_use]
-    pub fn handle(&self) -> MeterHandle {
+    pub fn handle(&self) -> MeterHandle<V> {
         MeterHandle::new(Arc::clone(&self.shared))
     }
 }
@@ -206,8 +232,14 @@ impl Default for QuotaMeterLayer {
     }
 }
 
-impl<S> Layer<S> for QuotaMeterLayer {
-    type Service = QuotaMeter<S>;
+impl<V> Clone for QuotaMeterLayer<V> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), sight: PhantomData }
+    }
+}
+
+impl<S, V> Layer<S> for QuotaMeterLayer<V> {
+    type Service = QuotaMeter<S, V>;
 
     fn layer(&self, inner: S) -> Self::Service {
         QuotaMeter::new(inner, Arc::clone(&self.shared))

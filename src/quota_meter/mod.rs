@@ -9,6 +9,8 @@
 //! - **Scopes.** Each host, key and model has a quota of its own, and a line of its own; see [`Scoping`].
 //! - **Cost.** A call takes the tokens that its [`TokenCost`] names, or those that its body suggests; see [`Estimate`]. What it
 //!   really used is read from `usage` as the answer passes, at the end of a stream too.
+//! - **Bodies.** Those that are [`Resend`](crate::body::Resend) show their content to the meter, if it is in memory. With
+//!   [`any_body`](QuotaMeterLayer::any_body) it works over every other type too, and sees the head alone.
 //! - **Order.** By [`Priority`], then by arrival.
 //! - **Seeing it.** [`MeterHandle`] shows what is left, what was used and what that cost, tells of changes and
 //!   [`Threshold`]s, and keeps the budget of a day over restarts.
@@ -64,6 +66,7 @@ mod scoping;
 mod service;
 mod shape;
 mod shared;
+mod sight;
 mod snapshot;
 mod tap;
 #[cfg(feature = "tiktoken")]
@@ -87,6 +90,7 @@ pub use self::{
     scopes::ScopeName,
     scoping::{Model, Scoping},
     service::QuotaMeter,
+    sight::{Contents, HeadOnly, Sight},
     snapshot::Snapshot,
     used::{Measure, Price, Reached, Threshold, Totals, Used},
     view::RequestView,

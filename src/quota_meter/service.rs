@@ -1,21 +1,21 @@
 //! [`QuotaMeter`], the service.
 
 use std::{
+    marker::PhantomData,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use http::{Request, Response};
-use http_body::Body;
 use tower::BoxError;
 use tower_service::Service;
 
 use super::{
-    Permit, ResponseBody, ResponseFuture, Snapshot,
+    Contents, Permit, ResponseBody, ResponseFuture, Sight, Snapshot,
     scope::{Arriving, Entry},
     shared::Shared,
 };
-use crate::{Call, Refused, body::Resend, call::next_seq};
+use crate::{Call, Refused, call::next_seq};
 
 /// Lets each call go when the quota has room for it. See the [module](super).
 ///
@@ -27,14 +27,15 @@ use crate::{Call, Refused, body::Resend, call::next_seq};
 /// Its future may be dropped at any point: in line it gives back its place, granted but not sent its quota, and
 /// in flight its slot (the server has counted the request, so its quota stays used).
 #[derive(Debug)]
-pub struct QuotaMeter<S> {
+pub struct QuotaMeter<S, V = Contents> {
     inner: S,
     shared: Arc<Shared>,
+    sight: PhantomData<V>,
 }
 
-impl<S> QuotaMeter<S> {
+impl<S, V> QuotaMeter<S, V> {
     pub(super) fn new(inner: S, shared: Arc<Shared>) -> Self {
-        Self { inner, shared }
+        Self { inner, shared, sight: PhantomData }
     }
 
     /// What the meter knows now of the scope used last.
@@ -44,17 +45,17 @@ impl<S> QuotaMeter<S> {
     }
 }
 
-impl<S: Clone> Clone for QuotaMeter<S> {
+impl<S: Clone, V> Clone for QuotaMeter<S, V> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
+        Self::new(self.inner.clone(), Arc::clone(&self.shared))
     }
 }
 
-impl<S, B, RB> Service<Request<B>> for QuotaMeter<S>
+impl<S, V, B, RB> Service<Request<B>> for QuotaMeter<S, V>
 where
     S: Service<Request<B>, Response = Response<RB>> + Clone,
     S::Error: Into<BoxError>,
-    B: Body + Resend,
+    V: Sight<B>,
 {
     type Response = Response<ResponseBody<RB>>;
     type Error = BoxError;
@@ -65,7 +66,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (scope, demand) = self.shared.inquire(&request);
+        let (scope, demand) = self.shared.inquire::<V, B>(&request);
         if let Some(refusal) = self.shared.book.over_budget() {
             scope.refuse();
             return ResponseFuture::refused(refusal.into());

@@ -3,16 +3,14 @@
 use std::sync::Arc;
 
 use http::Request;
-use http_body::Body;
 
 use super::{
-    Priority, RequestView, Settings, TokenCost,
+    Priority, RequestView, Settings, Sight, TokenCost,
     book::Book,
     content::Content,
     scope::{Demand, Scope},
     scopes::Scopes,
 };
-use crate::body::Resend;
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -34,21 +32,21 @@ impl Shared {
 
     /// The scope of a request, and what it asks for.
     #[inline]
-    pub(super) fn inquire<B: Body + Resend>(&self, request: &Request<B>) -> (Arc<Scope>, Demand) {
+    pub(super) fn inquire<V: Sight<B>, B>(&self, request: &Request<B>) -> (Arc<Scope>, Demand) {
         let given = request.extensions().get::<TokenCost>().copied().map(Demand::given);
         let estimate = &self.settings.estimate;
         let reads_cost = given.is_none() && estimate.reads_body();
         match self.scopes.one() {
             Some(scope) if !reads_cost => {
-                let length = || request.body().size_hint().exact();
+                let length = || V::length(request);
                 let demand = given.unwrap_or_else(|| estimate.of(&RequestView::new(request, None), None, length()));
                 (Arc::clone(scope), demand)
             }
-            _ => self.read(request, given, reads_cost),
+            _ => self.read::<V, B>(request, given, reads_cost),
         }
     }
 
-    fn read<B: Body + Resend>(
+    fn read<V: Sight<B>, B>(
         &self,
         request: &Request<B>,
         given: Option<Demand>,
@@ -56,14 +54,14 @@ impl Shared {
     ) -> (Arc<Scope>, Demand) {
         let view = RequestView::new(request, None);
         let reads_scope = self.scopes.reads_body(&view);
-        let body = if reads_cost || reads_scope { request.body().in_memory() } else { None };
+        let body = if reads_cost || reads_scope { V::content(request) } else { None };
         let view = RequestView::new(request, body.as_deref());
         let reads_content = reads_cost || self.scopes.reads_content(&view);
         // Once, for the model and the cost alike.
         let content = if reads_content { body.as_deref().and_then(Content::read) } else { None };
         let scope = self.scopes.find(&view, content.as_ref());
         let demand = given.unwrap_or_else(|| {
-            let length = body.as_ref().map(|body| body.len() as u64).or_else(|| request.body().size_hint().exact());
+            let length = body.as_ref().map(|body| body.len() as u64).or_else(|| V::length(request));
             self.settings.estimate.of(&view, content.as_ref(), length)
         });
         (scope, demand)
