@@ -17,7 +17,7 @@ use loom::{
 };
 
 use super::{
-    Estimate, ScopeName, Scoping, Settings,
+    Estimate, Quota, ScopeName, Scoping, Settings,
     book::{Accounts, Book},
     core::Outcome,
     refusal::Refusal,
@@ -44,6 +44,7 @@ fn narrow() -> (Arc<Scope>, Vec<Flight>) {
         scoping: Scoping::default(),
         estimate: Estimate::default(),
         accounts: Arc::default(),
+        quota: Quota::learned(),
     };
     let scope = Scope::new(ScopeName::default(), settings, Book::new(Accounts::default()));
     let taken = (0..3).map(|seq| match arrive(&scope, seq) {

@@ -4,6 +4,7 @@
 #[path = "../../benches/overhead/harness.rs"]
 mod harness;
 #[path = "../../benches/overhead/line.rs"]
+#[allow(dead_code, reason = "the rows themselves are the bench's")]
 mod line;
 #[path = "../../benches/overhead/ours.rs"]
 mod ours;
