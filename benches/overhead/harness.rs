@@ -17,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header::AUTHORIZATION};
 use http_body_util::Full;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tower::{BoxError, Service, ServiceExt};
@@ -188,6 +188,25 @@ impl<B> Service<Request<B>> for Bare {
     fn call(&mut self, request: Request<B>) -> Self::Future {
         drop(black_box(request));
         ready(Ok((*self.0).clone()))
+    }
+}
+
+/// Puts a header in, as one does who has but one key.
+#[derive(Clone)]
+pub(crate) struct ByHand<S>(pub(crate) S, pub(crate) HeaderValue);
+
+impl<S: Service<Request<Body>>> Service<Request<Body>> for ByHand<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        request.headers_mut().insert(AUTHORIZATION, self.1.clone());
+        self.0.call(request)
     }
 }
 

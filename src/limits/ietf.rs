@@ -49,7 +49,7 @@ pub(super) fn read(headers: &HeaderMap, limits: &mut Limits) {
             Unit::Requests if limits.requests.is_none() => limits.requests = Some(limit),
             Unit::Tokens if limits.tokens.is_none() => limits.tokens = Some(limit),
             _ => {
-                if let Some(slot) = limits.more(&name, unit) {
+                if let Some(slot) = limits.more.named(&name, unit) {
                     *slot = limit;
                 }
             }

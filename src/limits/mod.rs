@@ -10,18 +10,18 @@
 //! | `ratelimit-{limit,remaining,reset}` | the IETF draft up to its 6th version | requests | window |
 //! | `RateLimit`, `RateLimit-Policy` | the IETF draft from its 7th version on | each policy apart | window |
 
+mod dimensions;
 mod ietf;
 mod spelling;
 mod value;
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 
+pub(crate) use dimensions::MORE;
+pub use dimensions::{Dimension, Dimensions};
 use spelling::{Field, Slot};
-
-/// Policies and dimensions beyond the usual two that are kept of one answer.
-pub(crate) const MORE: usize = 6;
 
 /// How a limit comes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,18 +63,6 @@ pub struct Limit {
     pub kind: Kind,
 }
 
-/// One more limit than the usual two.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Dimension {
-    /// The server's own name for it: `input-tokens`, `project-tokens`, a policy's.
-    pub name: Box<str>,
-    /// What it counts.
-    pub unit: Unit,
-    /// What the answer says of it.
-    pub limit: Limit,
-}
-
 /// All that one answer says of its quota.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
@@ -84,7 +72,7 @@ pub struct Limits {
     /// Tokens in a period.
     pub tokens: Option<Limit>,
     /// What else is limited; at most 6.
-    pub more: Vec<Dimension>,
+    pub more: Dimensions,
 }
 
 impl Limits {
@@ -92,55 +80,48 @@ impl Limits {
     #[must_use]
     pub fn from_headers(headers: &HeaderMap) -> Self {
         let mut limits = Self::default();
+        limits.read(headers);
+        limits
+    }
+
+    /// Takes in what these say, in place: it is too large to be moved for each answer.
+    pub(crate) fn read(&mut self, headers: &HeaderMap) {
         let mut has_ietf = false;
         // One walk: look-ups by name cost three times as much.
         for (name, value) in headers {
             let Some((slot, field)) = spelling::of(name.as_str()) else { continue };
-            match slot {
-                Slot::Requests => set(limits.requests.get_or_insert_default(), field, value, headers),
-                Slot::Tokens => set(limits.tokens.get_or_insert_default(), field, value, headers),
+            let limit = match slot {
+                Slot::Requests => self.requests.get_or_insert_default(),
+                Slot::Tokens => self.tokens.get_or_insert_default(),
                 Slot::Window => {
-                    let limit = limits.requests.get_or_insert_default();
+                    let limit = self.requests.get_or_insert_default();
                     limit.kind = Kind::Window;
-                    set(limit, field, value, headers);
+                    limit
                 }
-                Slot::Named(name, unit) => {
-                    if let Some(limit) = limits.more(name, unit) {
-                        set(limit, field, value, headers);
-                    }
+                Slot::Named(name, unit) => match self.more.named(name, unit) {
+                    Some(limit) => limit,
+                    None => continue,
+                },
+                Slot::Ietf => {
+                    has_ietf = true;
+                    continue;
                 }
-                Slot::Ietf => has_ietf = true,
+            };
+            match field {
+                Field::Limit => limit.limit = value::amount(value).filter(|limit| *limit > 0.0),
+                Field::Remaining => limit.remaining = value::amount(value),
+                Field::Reset => limit.reset = value::reset(value, headers),
             }
         }
         if has_ietf {
-            ietf::read(headers, &mut limits);
+            ietf::read(headers, self);
         }
-        limits
     }
 
     /// Whether nothing was said.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.requests.is_none() && self.tokens.is_none() && self.more.is_empty()
-    }
-
-    #[cold]
-    fn more(&mut self, name: &str, unit: Unit) -> Option<&mut Limit> {
-        let place = self.more.iter().position(|one| &*one.name == name);
-        if place.is_none() && self.more.len() < MORE {
-            self.more.push(Dimension { name: name.into(), unit, limit: Limit::default() });
-        }
-        let place = place.or(self.more.len().checked_sub(1))?;
-        self.more.get_mut(place).filter(|one| &*one.name == name).map(|one| &mut one.limit)
-    }
-}
-
-#[inline]
-fn set(limit: &mut Limit, field: Field, value: &HeaderValue, headers: &HeaderMap) {
-    match field {
-        Field::Limit => limit.limit = value::amount(value).filter(|limit| *limit > 0.0),
-        Field::Remaining => limit.remaining = value::amount(value),
-        Field::Reset => limit.reset = value::reset(value, headers),
     }
 }
 

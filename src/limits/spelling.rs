@@ -24,13 +24,15 @@ pub(super) enum Slot<'a> {
 #[inline]
 pub(super) fn of(name: &str) -> Option<(Slot<'_>, Field)> {
     if let Some(rest) = name.strip_prefix("x-ratelimit-") {
-        let (field, rest) = field_first(rest)?;
-        return Some(match rest {
-            "-requests" => (Slot::Requests, field),
-            "-tokens" => (Slot::Tokens, field),
-            "" => (Slot::Window, field),
-            other => (named(other.get(1..)?)?, field),
-        });
+        return match rest {
+            "limit-requests" => Some((Slot::Requests, Field::Limit)),
+            "limit-tokens" => Some((Slot::Tokens, Field::Limit)),
+            "remaining-requests" => Some((Slot::Requests, Field::Remaining)),
+            "remaining-tokens" => Some((Slot::Tokens, Field::Remaining)),
+            "reset-requests" => Some((Slot::Requests, Field::Reset)),
+            "reset-tokens" => Some((Slot::Tokens, Field::Reset)),
+            other => generic(other),
+        };
     }
     // Most names end here.
     match name.as_bytes().first() {
@@ -38,6 +40,14 @@ pub(super) fn of(name: &str) -> Option<(Slot<'_>, Field)> {
         Some(b'x') => azure(name.strip_prefix("x-rate-limit-")?),
         Some(b'r') => ietf(name.strip_prefix("ratelimit")?),
         _ => None,
+    }
+}
+
+fn generic(rest: &str) -> Option<(Slot<'_>, Field)> {
+    let (field, rest) = field_first(rest)?;
+    match rest {
+        "" => Some((Slot::Window, field)),
+        other => Some((named(other.strip_prefix('-')?)?, field)),
     }
 }
 

@@ -648,7 +648,7 @@ impl Core {
         }
         self.more.retain(|more| {
             more.origin != Origin::Server
-                || limits.more.iter().any(|told| told.name == more.name && is_told(Some(told.limit)))
+                || limits.more.iter().any(|told| *told.name == *more.name && is_told(Some(told.limit)))
         });
         self.gate.opens = None;
         self.gate.streak = 0;
@@ -779,7 +779,7 @@ impl Core {
         if let Some(told) = &limits.tokens {
             self.tokens.reconcile(told, seen, flight.mark.tokens, now, flight.anew);
         }
-        for dimension in &limits.more {
+        for dimension in limits.more.iter() {
             self.learn_more(dimension, seen, flight, now);
         }
         if let Some(share) = self.settings.quota.ceiling() {
@@ -812,7 +812,7 @@ impl Core {
 
     #[cold]
     fn learn_more(&mut self, dimension: &Dimension, seen: Moment, flight: &Flight, now: Moment) {
-        let place = self.more.iter().position(|more| more.origin == Origin::Server && more.name == dimension.name);
+        let place = self.more.iter().position(|more| more.origin == Origin::Server && *more.name == *dimension.name);
         let reserved = Cost { requests: self.requests.reserved(), tokens: self.tokens.reserved() };
         let place = place.or_else(|| {
             let is_new = self.more.len() < MORE;
@@ -820,7 +820,7 @@ impl Core {
             let bucket = Bucket::after(reserved.in_unit(dimension.unit));
             is_new.then(|| {
                 self.more.push(More {
-                    name: dimension.name.clone(),
+                    name: (*dimension.name).into(),
                     origin: Origin::Server,
                     unit: dimension.unit,
                     bucket,
@@ -890,7 +890,7 @@ impl Core {
         }
         let mut other = false;
         for more in &mut self.more {
-            let told = limits.more.iter().find(|told| told.name == more.name).map(|told| told.limit);
+            let told = limits.more.iter().find(|told| *told.name == *more.name).map(|told| told.limit);
             let cost = flight.cost.in_unit(more.unit);
             if more.origin == Origin::Server && cost > 0.0 && ran_out(&more.bucket, told, cost) {
                 more.bucket.hold(more.wanted(cost), opens);

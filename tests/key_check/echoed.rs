@@ -8,10 +8,11 @@ use std::{
 use http::Request;
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt};
 use tower_outbound::{
-    ApiError, ErrorClassifyLayer, ErrorKind, RetryHint,
+    ApiError, ErrorClassifyLayer, ErrorKind, Gate, Refused, RetryHint,
     backoff_retry::BackoffRetryLayer,
     key_check::{KeyCheckLayer, KeySource, Placement, Token},
     mock::{Script, ok, status},
+    quota_meter::Refusal,
 };
 use tracing::{
     Event, Metadata, Subscriber,
@@ -28,7 +29,7 @@ const PLAIN: &str = "sesame!";
 
 /// All that is told at any level.
 #[derive(Clone, Default)]
-struct Heard(Arc<Mutex<String>>);
+pub(crate) struct Heard(pub(crate) Arc<Mutex<String>>);
 
 struct Line<'a>(&'a mut String);
 
@@ -103,6 +104,25 @@ async fn a_clients_error_that_repeats_it_is_masked_and_means_the_same() {
     assert!(error.to_string().starts_with("https://api.example/v1/things?key=***: "), "{error}");
     let meaning = ApiError::from_error(&*error);
     assert_eq!((meaning.kind(), meaning.may_have_reached_server()), (ErrorKind::Unavailable, false));
+}
+
+/// What a meter further in keeps of an answer that repeats it comes out as its own refusal still.
+#[tokio::test(start_paused = true)]
+async fn the_meters_refusal_is_masked_and_stays_one() {
+    let layer = KeyCheckLayer::new(named_key(PLAIN), origin());
+    let client = tower::service_fn(|_: Request<Text>| async {
+        let error = ApiError::new(ErrorKind::QuotaExhausted, RetryHint::Never);
+        let error = error.with_message("the key sesame! has no money left").with_code("no_money");
+        let spent = Refusal::Spent { error, wait: secs(7.0) };
+        Err::<http::Response<Text>, BoxError>(Refused::new(Gate::Quota, Some(secs(5.0)), spent).into())
+    });
+    let error = layer.layer(client).oneshot(get()).await.unwrap_err();
+    hides(&all_of(&error), "an error");
+    let refused: &Refused = error.downcast_ref().expect("a refusal");
+    assert_eq!((refused.by(), refused.wait()), (Gate::Quota, Some(secs(5.0))));
+    let Some(Refusal::Spent { error, wait }) = refused.cause().downcast_ref() else { panic!("{refused:?}") };
+    assert_eq!((error.message(), error.code()), (Some("the key *** has no money left"), Some("no_money")));
+    assert_eq!((error.kind(), *wait), (ErrorKind::QuotaExhausted, secs(7.0)));
 }
 
 /// Every way in which a key can fail, with everything that is told of it.

@@ -37,8 +37,10 @@ fn the_path_that_does_not_wait_costs_no_more_than_allowed() {
     for (name, most) in [
         (ours::RETRY, KEPT_HEADERS + FIRST_EXTENSION),
         (ours::RETRY_UNMARKED, KEPT_HEADERS),
-        (ours::KEY, FIRST_EXTENSION + HEADER_GROWTH),
-        (ours::KEY_CALL, HEADER_GROWTH),
+        // Beside a header put in by hand, which makes the map grow just so.
+        (ours::KEY, FIRST_EXTENSION),
+        (ours::KEY_UNMARKED, 0.0),
+        (ours::KEY_CALL, 0.0),
         (ours::METER, 0.0),
         (ours::METER_6, 0.0),
         (ours::METER_12, 0.0),
