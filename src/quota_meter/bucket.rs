@@ -207,11 +207,6 @@ impl Bucket {
         Self { known: None, reserved }
     }
 
-    /// All that was ever reserved, less what was given back.
-    pub(super) const fn reserved(&self) -> f64 {
-        self.reserved
-    }
-
     /// A full bucket that holds so much and refills in so many seconds.
     pub(super) fn full(limit: f64, period: f64, now: Moment) -> Self {
         let known = Known { level: limit, ..Known::new(limit, period, now) };

@@ -54,6 +54,7 @@ mod layer;
 mod loom;
 mod moment;
 mod pace;
+mod permits;
 mod priority;
 mod queue;
 mod quota;
