@@ -24,7 +24,7 @@ use tower::{BoxError, Service, ServiceExt};
 
 /// Counts for all threads, by atomics: an allocation and its release cost some 10 instructions more than without.
 #[global_allocator]
-static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
+pub(crate) static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 
 pub(crate) type Body = Full<Bytes>;
 
@@ -79,7 +79,8 @@ impl Case {
     }
 }
 
-fn call<S, RB>(service: &mut S, request: &Request<Body>)
+/// One that is answered without a wait.
+pub(crate) fn call<S, RB>(service: &mut S, request: &Request<Body>)
 where
     S: Service<Request<Body>, Response = Response<RB>>,
 {

@@ -298,7 +298,7 @@ impl Bucket {
             known.level = known.level.min(0.0);
             window.resets = window.resets.max(until);
         } else {
-            known.level = known.level.min(amount);
+            known.level = known.level_at(until).min(amount);
             known.at = known.at.max(until);
         }
     }

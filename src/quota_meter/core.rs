@@ -543,6 +543,9 @@ impl Core {
                     self.widen();
                     self.gate.streak = 0;
                     self.gate.probing = false;
+                } else if flight.epoch + 1 == self.gate.epoch {
+                    // A 429 comes back sooner than an answer: the gate before this one had been long enough after all.
+                    self.gate.streak = self.gate.streak.min(1);
                 }
                 // One that left before the quota was used up says nothing of it now.
                 if flight.looks {

@@ -50,6 +50,8 @@ mod estimate;
 mod future;
 mod handle;
 mod layer;
+#[cfg(all(test, outbound_loom))]
+mod loom;
 mod moment;
 mod pace;
 mod permits;

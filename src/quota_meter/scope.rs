@@ -1,11 +1,15 @@
 //! One quota, shared: the [`Core`] under its lock, and the guards that give back what a dropped call held.
 
+#[cfg(not(all(test, outbound_loom)))]
+use std::sync::{Mutex, MutexGuard};
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     task::Context,
     time::Duration,
 };
 
+#[cfg(all(test, outbound_loom))]
+use loom::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::{
@@ -94,6 +98,19 @@ pub(super) struct Pending {
     told: Told,
 }
 
+#[cfg(not(all(test, outbound_loom)))]
+#[inline]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Under loom time stands still: every run must be the same.
+#[cfg(all(test, outbound_loom))]
+fn now() -> Instant {
+    static NOW: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    *NOW.get_or_init(Instant::now)
+}
+
 impl Scope {
     pub(super) fn new(name: ScopeName, settings: Settings, book: Arc<Book>) -> Arc<Self> {
         let permit_time = settings.permit_time;
@@ -115,7 +132,7 @@ impl Scope {
     }
 
     fn with_rate<T>(&self, act: impl FnOnce(&mut Core, Rate, Moment, &mut Wakes) -> T) -> T {
-        let now = Instant::now();
+        let now = now();
         let mut wakes = Wakes::default();
         let mut inner = self.lock();
         let now = inner.core.clock.moment(now);
@@ -129,7 +146,7 @@ impl Scope {
     pub(super) fn snapshot(&self) -> Snapshot {
         self.recall_permits();
         let (mut snapshot, used) = {
-            let now = Instant::now();
+            let now = now();
             let mut inner = self.lock();
             let now = inner.core.clock.moment(now);
             (inner.core.snapshot(now), inner.used)
@@ -231,7 +248,7 @@ impl Scope {
         let Pending { bytes, cost, money, told } = pending;
         let said = input.is_some() || output.is_some();
         let (requests, used) = {
-            let now = Instant::now();
+            let now = now();
             let mut wakes = Wakes::default();
             let mut inner = self.lock();
             let now = inner.core.clock.moment(now);

@@ -3,6 +3,9 @@
 
 #[path = "../../benches/overhead/harness.rs"]
 mod harness;
+#[path = "../../benches/overhead/line.rs"]
+#[allow(dead_code, reason = "the rows themselves are the bench's")]
+mod line;
 #[path = "../../benches/overhead/ours.rs"]
 mod ours;
 
@@ -58,4 +61,7 @@ fn the_path_that_does_not_wait_costs_no_more_than_allowed() {
         let (allocations, _) = allocations(&mut case);
         assert!(allocations <= 25.0, "{}: {allocations} allocations", case.name);
     }
+
+    let bytes = line::bytes_each();
+    assert!(bytes < 400.0, "one that waits takes {bytes} bytes beside its future");
 }
