@@ -10,8 +10,9 @@ use tokio::time::Instant;
 use super::{
     ScopeName, Settings, Snapshot, TokenCost, Used,
     book::Book,
-    core::{self, Arrival, Comer, Core, FlightId, Outcome, Standing, WaiterId, Wakes},
+    core::{self, Arrival, Comer, Core, Outcome, Standing, WaiterId, Wakes},
     cost::Cost,
+    flights::FlightId,
     moment::Moment,
     rate::Rate,
     refusal::Refusal,
@@ -87,10 +88,12 @@ impl Scope {
     }
 
     /// Runs `act` at this moment under the lock, and wakes whom it names after it.
+    #[inline]
     fn with<T>(&self, act: impl FnOnce(&mut Core, Moment, &mut Wakes) -> T) -> T {
         self.with_rate(|core, _, now, wakes| act(core, now, wakes))
     }
 
+    #[inline]
     fn with_rate<T>(&self, act: impl FnOnce(&mut Core, Rate, Moment, &mut Wakes) -> T) -> T {
         let now = Instant::now();
         let mut wakes = Wakes::default();
@@ -351,7 +354,7 @@ impl Flight {
     }
 
     /// It has ended. For a 429 that means "wait": when it may be sent again.
-    pub(super) fn settle(&mut self, outcome: Outcome) -> Option<Instant> {
+    pub(super) fn settle(&mut self, outcome: Outcome<'_>) -> Option<Instant> {
         self.stage = Stage::Ended;
         let opens = self.scope.with(|core, now, wakes| {
             let opens = core.settle(now, self.id, outcome, wakes)?;
