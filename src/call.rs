@@ -29,6 +29,8 @@ pub struct Call {
     pub(crate) attempt: u32,
     pub(crate) resends: u32,
     pub(crate) retried: bool,
+    /// The retry has kept the request, so that it can go again.
+    pub(crate) kept: bool,
     pub(crate) lease: Option<Lease>,
 }
 
@@ -50,6 +52,7 @@ impl Call {
             attempt: 1,
             resends: 0,
             retried: false,
+            kept: false,
             lease: None,
         }
     }

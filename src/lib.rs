@@ -23,7 +23,7 @@ pub mod provider;
 pub mod quota_meter;
 #[cfg(feature = "request-check")]
 pub mod request_check;
-#[cfg(all(feature = "error-classify", feature = "backoff-retry", feature = "key-check", feature = "quota-meter"))]
+#[cfg(feature = "stack")]
 pub mod stack;
 mod wall_clock;
 

@@ -33,15 +33,15 @@ pub(crate) fn make_calls(cases: &mut [Case]) {
 ///
 /// # Errors
 /// Why they could not be counted.
-pub(crate) fn instructions(rows: usize) -> Result<Vec<f64>, String> {
+pub(crate) fn instructions(rows: usize, wanted: &[&String]) -> Result<Vec<f64>, String> {
     let folder = env::temp_dir().join(format!("tower-outbound-overhead-{}", std::process::id()));
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let counts = count(rows, &folder);
+    let counts = count(rows, wanted, &folder);
     let _ = fs::remove_dir_all(&folder);
     counts
 }
 
-fn count(rows: usize, folder: &Path) -> Result<Vec<f64>, String> {
+fn count(rows: usize, wanted: &[&String], folder: &Path) -> Result<Vec<f64>, String> {
     let out = folder.join("out");
     let program = env::current_exe().map_err(|error| error.to_string())?;
     let run = Command::new("valgrind")
@@ -51,6 +51,7 @@ fn count(rows: usize, folder: &Path) -> Result<Vec<f64>, String> {
         .arg(format!("--dump-after={WINDOW}"))
         .arg(program)
         .arg("--bench")
+        .args(wanted)
         .env(MARK, "1")
         .output()
         .map_err(|error| format!("valgrind: {error}"))?;

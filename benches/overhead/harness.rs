@@ -17,14 +17,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header::AUTHORIZATION};
 use http_body_util::Full;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tower::{BoxError, Service, ServiceExt};
 
 /// Counts for all threads, by atomics: an allocation and its release cost some 10 instructions more than without.
 #[global_allocator]
-static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
+pub(crate) static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 
 pub(crate) type Body = Full<Bytes>;
 
@@ -79,7 +79,8 @@ impl Case {
     }
 }
 
-fn call<S, RB>(service: &mut S, request: &Request<Body>)
+/// One that is answered without a wait.
+pub(crate) fn call<S, RB>(service: &mut S, request: &Request<Body>)
 where
     S: Service<Request<Body>, Response = Response<RB>>,
 {
@@ -187,6 +188,25 @@ impl<B> Service<Request<B>> for Bare {
     fn call(&mut self, request: Request<B>) -> Self::Future {
         drop(black_box(request));
         ready(Ok((*self.0).clone()))
+    }
+}
+
+/// Puts a header in, as one does who has but one key.
+#[derive(Clone)]
+pub(crate) struct ByHand<S>(pub(crate) S, pub(crate) HeaderValue);
+
+impl<S: Service<Request<Body>>> Service<Request<Body>> for ByHand<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        request.headers_mut().insert(AUTHORIZATION, self.1.clone());
+        self.0.call(request)
     }
 }
 

@@ -7,15 +7,19 @@
 mod callgrind;
 mod checks;
 mod harness;
+mod line;
 mod ours;
 mod report;
 
 fn main() {
+    if !callgrind::is_on() {
+        line::print();
+    }
     report::main(
         || report::Table {
             name: "happy",
             title: "Calls that need no wait",
-            cases: [ours::happy(), checks::cases()].into_iter().flatten().collect(),
+            cases: [ours::happy(), checks::cases(), line::cases()].into_iter().flatten().collect(),
         },
         || report::Table { name: "retry", title: "One retry, whole call, in paused time", cases: ours::one_retry() },
     );

@@ -12,7 +12,7 @@ use tower_outbound::{
     quota_meter::QuotaMeterLayer,
 };
 
-use crate::harness::{Bare, Body, Case, Flaky, ok, ok_with_limits, rate_limited, request};
+use crate::harness::{Bare, Body, ByHand, Case, Flaky, ok, ok_with_limits, rate_limited, request};
 
 pub(crate) const BARE: &str = "bare service";
 pub(crate) const BARE_6: &str = "bare service, 6 limit headers";
@@ -20,7 +20,10 @@ pub(crate) const BARE_12: &str = "bare service, 12 limit headers";
 pub(crate) const BARE_CALL: &str = "bare service, request has a Call";
 pub(crate) const RETRY: &str = "BackoffRetry";
 pub(crate) const RETRY_UNMARKED: &str = "BackoffRetry, without_mark";
+pub(crate) const HAND: &str = "a header put in by hand";
+pub(crate) const HAND_CALL: &str = "a header put in by hand, request has a Call";
 pub(crate) const KEY: &str = "KeyCheck";
+pub(crate) const KEY_UNMARKED: &str = "KeyCheck, without_mark";
 pub(crate) const KEY_CALL: &str = "KeyCheck, request has a Call";
 pub(crate) const METER: &str = "QuotaMeter";
 pub(crate) const METER_6: &str = "QuotaMeter, 6 limit headers";
@@ -52,6 +55,7 @@ macro_rules! stack {
 pub(crate) fn happy() -> Vec<Case> {
     let bare = || Bare::new(ok());
     let with = |headers| Bare::new(ok_with_limits(headers));
+    let by_hand = || ByHand(bare(), HeaderValue::from_static("Bearer sk-test-0123456789"));
     let limited = || Bare::new(rate_limited());
     let meter = QuotaMeterLayer::fixed;
     vec![
@@ -59,12 +63,16 @@ pub(crate) fn happy() -> Vec<Case> {
         Case::new(RETRY, ServiceBuilder::new().layer(retry()).service(bare()), request()).over(BARE),
         Case::new(RETRY_UNMARKED, ServiceBuilder::new().layer(retry().without_mark()).service(bare()), request())
             .over(BARE),
-        Case::new(KEY, ServiceBuilder::new().layer(key()).service(bare()), request()).over(BARE),
+        Case::new(HAND, by_hand(), request()).over(BARE),
+        Case::new(KEY, ServiceBuilder::new().layer(key()).service(bare()), request()).over(HAND),
+        Case::new(KEY_UNMARKED, ServiceBuilder::new().layer(key().without_mark()).service(bare()), request())
+            .over(HAND),
         Case::new(METER, ServiceBuilder::new().layer(meter()).service(bare()), request()).over(BARE),
         Case::new(CLASSIFY, ServiceBuilder::new().layer(classify()).service(bare()), request()).over(BARE),
         Case::new(STACK, stack!(bare()), request()).over(BARE),
         Case::new(BARE_CALL, bare(), with_call()),
-        Case::new(KEY_CALL, ServiceBuilder::new().layer(key()).service(bare()), with_call()).over(BARE_CALL),
+        Case::new(HAND_CALL, by_hand(), with_call()).over(BARE_CALL),
+        Case::new(KEY_CALL, ServiceBuilder::new().layer(key()).service(bare()), with_call()).over(HAND_CALL),
         Case::new(BARE_6, with(6), request()),
         Case::new(METER_6, ServiceBuilder::new().layer(meter()).service(with(6)), request()).over(BARE_6),
         Case::new(STACK_6, stack!(with(6)), request()).over(BARE_6),

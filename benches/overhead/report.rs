@@ -46,18 +46,19 @@ pub(crate) fn main(happy: impl Fn() -> Table, paused: impl Fn() -> Table) {
     // paused it is slower: hence the order of the tables.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let context = runtime.enter();
-    let mut happy = happy();
+    let wanted: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
+    let mut happy = only(&wanted, happy());
     if callgrind::is_on() {
         callgrind::make_calls(&mut happy.cases);
         drop(context);
-        return callgrind::make_calls(&mut paused().cases);
+        return callgrind::make_calls(&mut only(&wanted, paused()).cases);
     }
     let mut happy_rows = measure(&mut happy, &effort);
     drop(context);
-    let mut paused = paused();
+    let mut paused = only(&wanted, paused());
     let mut paused_rows = measure(&mut paused, &effort);
     if is_bench {
-        match callgrind::instructions(happy_rows.len() + paused_rows.len()) {
+        match callgrind::instructions(happy_rows.len() + paused_rows.len(), &wanted) {
             Ok(counts) => {
                 let rows = happy_rows.iter_mut().chain(&mut paused_rows);
                 rows.zip(counts).for_each(|(row, count)| row.instructions = Some(count));
@@ -68,6 +69,20 @@ pub(crate) fn main(happy: impl Fn() -> Table, paused: impl Fn() -> Table) {
     for (table, rows) in [(happy, happy_rows), (paused, paused_rows)] {
         if as_json { print_json(&table, &rows) } else { print_text(&table, &rows) }
     }
+}
+
+/// The rows whose names have one of these in them, and those that they are compared with; all if none is asked for.
+fn only(wanted: &[&String], mut table: Table) -> Table {
+    let is_wanted = |case: &Case| wanted.is_empty() || wanted.iter().any(|part| case.name.contains(part.as_str()));
+    let mut names: Vec<_> = table.cases.iter().filter(|case| is_wanted(case)).map(|case| case.name).collect();
+    // What one is compared with may itself be compared.
+    let mut next = 0;
+    while let Some(name) = names.get(next) {
+        names.extend(table.cases.iter().find(|case| case.name == *name).and_then(|case| case.over));
+        next += 1;
+    }
+    table.cases.retain(|case| names.contains(&case.name));
+    table
 }
 
 fn measure(table: &mut Table, effort: &Effort) -> Vec<Row> {

@@ -135,7 +135,7 @@ mod tests {
         let (status, after, problem) = shown(&Refused::from(late));
         assert_eq!((status, after, problem.code), (429, Some(9.into()), Some("rate_limit_exceeded")));
 
-        let full = Refusal::QueueFull { waiting: 3 };
+        let full = Refusal::QueueFull { waiting: 3, expected: None };
         let (status, after, _) = shown(&Refused::from(full));
         assert_eq!((status, after), (429, None));
     }

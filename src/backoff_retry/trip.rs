@@ -82,9 +82,10 @@ impl Arrival {
     }
 
     /// Tells the layers further in, and the server if asked to, which attempt this is: so many attempts, this one
-    /// included, and so many resends.
+    /// included, and so many resends; and whether the request is kept, to go again.
     #[inline(always)]
-    pub(super) fn mark<B>(&self, request: &mut Request<B>, settings: &Settings, (attempt, resends): (u32, u32)) {
+    pub(super) fn mark<B>(&self, request: &mut Request<B>, settings: &Settings, made: (u32, u32), kept: bool) {
+        let (attempt, resends) = made;
         if let Some(name) = &settings.count_header {
             request.headers_mut().insert(name, HeaderValue::from(attempt - 1));
         }
@@ -98,6 +99,7 @@ impl Arrival {
                 attempt,
                 resends,
                 retried: true,
+                kept,
                 lease: None,
             });
         }
@@ -121,7 +123,7 @@ impl<S, B: Resend, RB: Body> Trip<S, B, RB> {
     pub(super) fn mark(&self, request: &mut Request<B>) {
         let report = self.setback.as_ref().map(|setback| &setback.past.report);
         let made = report.map_or((1, 0), |report| (report.attempts, report.resends));
-        self.arrival.mark(request, &self.shared.settings, made);
+        self.arrival.mark(request, &self.shared.settings, made, true);
     }
 
     /// What the caller gets after this outcome; `None` if another attempt follows.

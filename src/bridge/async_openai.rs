@@ -99,7 +99,7 @@ where
                     let request = ready!(building.as_mut().poll(cx))?;
                     let Some((mut service, factory, max_replay)) = parts.take() else { return Poll::Pending };
                     let request = incoming(request, max_replay, Some(maker(factory)))?;
-                    State::Called { future: ExecuteFuture::new(service.call(request)) }
+                    State::Called { future: ExecuteFuture::new(request.uri().clone(), service.call(request)) }
                 }
                 StateProj::Called { future } => return future.poll(cx).map_err(into_openai),
             };

@@ -83,11 +83,12 @@ where
         next: Next<'_>,
     ) -> Result<reqwest::Response, MiddlewareError> {
         let mut request = incoming(request, self.max_replay, None)?;
+        let has_own = !request.extensions().is_empty();
         if !extensions.is_empty() {
             request.extensions_mut().extend(extensions.clone());
         }
         let shared = Mutex::new(mem::take(extensions));
-        let result = self.layer.run_over(NextService { next, extensions: &shared }, request).await;
+        let result = self.layer.run_over(NextService { next, extensions: &shared, has_own }, request).await;
         *extensions = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
         result.map_err(into_middleware)
     }
@@ -113,7 +114,7 @@ where
         next: NextService<'a>,
         request: Request<Body>,
     ) -> Boxed<'a, Result<reqwest::Response, BoxError>> {
-        Box::pin(ExecuteFuture::new(self.layer(next).oneshot(request)))
+        Box::pin(ExecuteFuture::new(request.uri().clone(), self.layer(next).oneshot(request)))
     }
 }
 
@@ -130,6 +131,8 @@ pub struct NextService<'a> {
     next: Next<'a>,
     /// What the middlewares hand on to each other. An attempt under way has it.
     extensions: &'a Mutex<Extensions>,
+    /// Whether the request came with extensions of its own, as reqwest keeps its time limit there.
+    has_own: bool,
 }
 
 /// The extensions while an attempt has them: given back also where it is dropped.
@@ -170,18 +173,19 @@ impl<'a> Service<Request<Body>> for NextService<'a> {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let Self { next, extensions } = self.clone();
+        let Self { next, extensions, has_own } = self.clone();
         Box::pin(async move {
             let mut taken = Taken::from(extensions);
             let (parts, body) = request.into_parts();
-            let request = match body.into_outgoing() {
+            let mut request = match body.into_outgoing() {
                 Outgoing::Now(body) => Request::from_parts(parts, body),
                 Outgoing::Later(making) => put_in(parts, making.await?),
             };
+            let known = if has_own { request.extensions().clone() } else { mem::take(request.extensions_mut()) };
             if taken.extensions.is_empty() {
-                taken.extensions = request.extensions().clone();
+                taken.extensions = known;
             } else {
-                taken.extensions.extend(request.extensions().clone());
+                taken.extensions.extend(known);
             }
             let request = reqwest::Request::try_from(request)?;
             let response = next.run(request, &mut taken.extensions).await.map_err(from_middleware)?;

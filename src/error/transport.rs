@@ -86,13 +86,22 @@ fn strongest(error: &(dyn Error + 'static)) -> Option<Meaning> {
 
 fn from_refused(refused: &Refused) -> ApiError {
     let cause = find_cause::<ApiError>(refused.cause());
-    let known = cause.cloned().unwrap_or_else(|| ApiError::new(by(refused.by()), RetryHint::Never));
+    let known = cause.cloned().unwrap_or_else(|| ApiError::new(kind_of(refused), RetryHint::Never));
     let mut error = known.with_may_have_reached_server(false);
     if error.message().is_none() {
         error = error.with_message(&words(refused));
     }
     error.inner().retry = RetryHint::Never;
     error
+}
+
+fn kind_of(refused: &Refused) -> ErrorKind {
+    // The caller's mistake, as it is when the server finds it.
+    #[cfg(feature = "quota-meter")]
+    if let Some(crate::quota_meter::Refusal::TooLarge { .. }) = find_cause(refused.cause()) {
+        return ErrorKind::RequestTooLarge;
+    }
+    by(refused.by())
 }
 
 fn from_again(again: Again) -> ApiError {

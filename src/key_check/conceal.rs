@@ -50,12 +50,27 @@ pub(super) fn in_error(error: BoxError, key: &ApiKey) -> BoxError {
     if !shows(&debug, key) && !causes(&*error).any(|cause| shows(&cause.to_string(), key)) {
         return error;
     }
+    #[cfg(feature = "quota-meter")]
+    if let Some(concealed) = in_refusal(&error, key) {
+        return concealed;
+    }
     let meaning = ApiError::from_error(&*error);
     Box::new(Concealed {
         display: masked(&error.to_string(), key),
         debug: masked(&debug, key),
         meaning: in_failure(&meaning, key).unwrap_or(meaning),
     })
+}
+
+/// The meter's refusal because of an answer that shows the key: the same, with the answer's error masked.
+#[cfg(feature = "quota-meter")]
+fn in_refusal(error: &BoxError, key: &ApiKey) -> Option<BoxError> {
+    use crate::{Refused, quota_meter::Refusal};
+
+    let refused: &Refused = error.downcast_ref()?;
+    let Some(Refusal::Spent { error, wait }) = refused.cause().downcast_ref() else { return None };
+    let spent = Refusal::Spent { error: in_failure(error, key)?, wait: *wait };
+    Some(Refused::new(refused.by(), refused.wait(), spent).into())
 }
 
 /// An error whose own words, or whose causes', show the key. What it means is its cause.

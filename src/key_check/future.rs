@@ -20,7 +20,7 @@ use tower_service::Service;
 use super::{
     conceal,
     pool::{Loan, Pool},
-    service::{Furnished, furnish, is_retried},
+    service::{Furnished, furnish},
 };
 use crate::{Again, ApiError, Call, ErrorKind, Gate, Refused, find_cause};
 
@@ -140,7 +140,7 @@ where
                 }
                 return Poll::Pending;
             }
-            match furnish(this.pool, this.pool.lend(is_retried(request)), request) {
+            match furnish(this.pool, request) {
                 Furnished::Go(loan) => *this.loan = Some(loan),
                 Furnished::Wait(fetched) => this.fetched.set(fetched),
                 Furnished::Refused(refused) => return Poll::Ready(Err(refused.into())),
@@ -201,16 +201,24 @@ fn turned_back(loan: &mut Loan, error: &mut BoxError) {
         }
         return;
     }
-    let is_key_dead = !loan.held.lease.is_alive();
-    if find_cause::<Refused>(&**error).is_some_and(|refused| is_key_dead && refused.by() == Gate::Quota)
-        && loan.refusal().is_none()
-    {
-        // The quota was this key's, which is used up; another has one of its own.
-        *error = Again { by: Gate::Key, not_before: Instant::now() }.into();
-        return;
-    }
     let owned = std::mem::replace(error, "".into());
     *error = conceal::in_error(owned, &loan.held.key.0);
+    if find_cause::<Refused>(&**error).is_some_and(|refused| refused.by() == Gate::Quota) {
+        // The quota was this key's; another has one of its own.
+        let is_turned = match spent(error) {
+            // On another thread a call in line may hear of it from the meter before the key's own answer is here.
+            Some(error) if loan.held.lease.is_alive() => loan.has_another() && loan.spent(&error),
+            _ => !loan.held.lease.is_alive() && loan.refusal().is_none(),
+        };
+        if is_turned {
+            *error = Again { by: Gate::Key, not_before: Instant::now() }.into();
+        }
+    }
+}
+
+/// The answer that said that the quota is used up, if that is why the call was refused.
+fn spent(error: &BoxError) -> Option<ApiError> {
+    find_cause::<ApiError>(&**error).filter(|error| error.kind() == ErrorKind::QuotaExhausted).cloned()
 }
 
 impl<S, B> fmt::Debug for ResponseFuture<S, B>

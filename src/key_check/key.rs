@@ -22,8 +22,9 @@ pub(super) const PROJECT: HeaderName = HeaderName::from_static("openai-project")
 
 /// An API key, checked when it is made.
 ///
-/// Neither `Debug` nor `Display` shows it; its memory is wiped when the last clone, and the last request that carries
-/// it, is dropped.
+/// Neither `Debug` nor `Display` shows it, and it is masked where servers and clients repeat it, if it has six characters
+/// or more: a shorter one is found in all sorts of words, and is no secret. Its memory is wiped when the last clone, and the
+/// last request that carries it, is dropped.
 ///
 /// ```
 /// use tower_outbound::ApiKey;

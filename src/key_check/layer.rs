@@ -43,6 +43,7 @@ impl KeyCheckLayer {
             placement: Placement::bearer(),
             elsewhere: Elsewhere::default(),
             replaces_own: false,
+            marks: true,
             recheck: RECHECK,
             spent_recheck: RECHECK,
             source_timeout: SOURCE_TIMEOUT,
@@ -90,6 +91,15 @@ impl KeyCheckLayer {
     #[must_use]
     pub fn replace_callers_key(self, replace: bool) -> Self {
         self.set(|settings| settings.replaces_own = replace)
+    }
+
+    /// Puts no [`Call`](crate::Call) extension on a request that has none: three allocations less. Default: it is put on.
+    ///
+    /// By it a `QuotaMeter` further in learns that a key has died, and turns back calls that wait with it. Without such a
+    /// meter nobody needs it; under a `BackoffRetry` there is one already, and this changes nothing.
+    #[must_use]
+    pub fn without_mark(self) -> Self {
+        self.set(|settings| settings.marks = false)
     }
 
     /// After a 401, how long a key is not used before one call looks whether it is well again. Default: 60 s;

@@ -9,7 +9,11 @@
 //! - After a 401, or once its quota is used up, a key is out of use. Where there is another, in the pool or from its
 //!   source, the call is marked [`Again`](crate::Again), so that a `BackoffRetry` further out sends it with that one
 //!   and nothing is lost; calls that wait in a `QuotaMeter` further in turn back. Else calls are
-//!   [`Refused`](crate::Refused) at once, and one a minute looks whether the key is well again.
+//!   [`Refused`](crate::Refused) at once, and one a minute looks whether the key is well again. Where others are sound,
+//!   only a call looks that a `BackoffRetry` has kept to send again; a streamed body that outgrows the retry's buffer on
+//!   that very call brings the 401 home.
+//! - Where a server repeats the key, it is masked in what comes out of a call. A layer further in has seen the answer
+//!   before that: a `QuotaMeter`'s snapshot keeps what was said of a spent quota, with only what looks like a key masked.
 //! - After a 429 a key is spared until the server's hint, where there is another, and never refused.
 //!
 //! ```

@@ -57,6 +57,7 @@ impl Origin {
 
     /// Whether a request to `uri` goes there.
     #[must_use]
+    #[inline]
     pub fn is_of(&self, uri: &Uri) -> bool {
         let is_https = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTPS => true,

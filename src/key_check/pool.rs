@@ -28,6 +28,7 @@ pub(super) struct Settings {
     pub(super) placement: Placement,
     pub(super) elsewhere: Elsewhere,
     pub(super) replaces_own: bool,
+    pub(super) marks: bool,
     pub(super) recheck: Duration,
     pub(super) spent_recheck: Duration,
     pub(super) source_timeout: Duration,
@@ -79,11 +80,12 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lends a key for one call; one that a retry owns (`is_retried`) may look at a key that is out of use.
-    pub(super) fn lend(&self, is_retried: bool) -> Lent {
+    /// Lends a key for one call; one that can go again (`may_look`) may look at a key that is out of use though others
+    /// are sound.
+    pub(super) fn lend(&self, may_look: bool) -> Lent {
         let now = Instant::now();
         let mut to_fetch = ToFetch::new();
-        let lent = self.state().lend(self, is_retried, now, &mut to_fetch);
+        let lent = self.state().lend(self, may_look, now, &mut to_fetch);
         self.fetch(to_fetch);
         lent
     }
@@ -161,7 +163,7 @@ impl State {
         Refused::new(Gate::Key, wait, NoSoundKey { keys: self.snapshot(now) })
     }
 
-    fn lend(&mut self, pool: &Pool, is_retried: bool, now: Instant, to_fetch: &mut ToFetch) -> Lent {
+    fn lend(&mut self, pool: &Pool, may_look: bool, now: Instant, to_fetch: &mut ToFetch) -> Lent {
         for (number, slot) in self.slots.iter_mut().enumerate() {
             if slot.is_fetch_due(now) && slot.begin_fetch(now) {
                 to_fetch.push(number);
@@ -169,8 +171,8 @@ impl State {
         }
         let probe = self.slots.iter().position(|slot| slot.is_probe_due(now));
         if let Some(best) = self.best(now) {
-            // Who owns a retry loses nothing if the key is still out of use: it goes again with another.
-            return match probe.filter(|_| is_retried) {
+            // Who can go again loses nothing if the key is still out of use: it goes with another.
+            return match probe.filter(|_| may_look) {
                 Some(probe) => self.lend_probe(pool, probe),
                 None => self.lend_slot(best),
             };
@@ -224,6 +226,10 @@ impl State {
             loan.is_probe = true;
         }
         lent
+    }
+
+    fn others(&self, number: usize) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().enumerate().filter(move |(other, _)| *other != number).map(|(_, slot)| slot)
     }
 
     /// Whether a call that comes now gets a key, or one is on the way.
@@ -324,6 +330,12 @@ impl Loan {
         has_prospect.unwrap_or(false)
     }
 
+    /// Whether there is another key that is sound.
+    pub(super) fn has_another(&self) -> bool {
+        let now = Instant::now();
+        self.with(|_, state| state.others(self.held.slot).any(|slot| slot.is_sound(now))).unwrap_or(false)
+    }
+
     /// The server asked for a pause. Whether another key could serve the call now.
     pub(super) fn limited(&mut self, error: &ApiError) -> bool {
         let now = Instant::now();
@@ -335,8 +347,7 @@ impl Loan {
             if let Some(slot) = state.slots.get_mut(self.held.slot).filter(|slot| slot.is_current(&self.held)) {
                 slot.cool(now.checked_add(pause));
             }
-            let mut others = state.slots.iter().enumerate().filter(|(number, _)| *number != self.held.slot);
-            others.any(|(_, slot)| slot.is_sound(now) && slot.cooling_until(now) == now)
+            state.others(self.held.slot).any(|slot| slot.is_sound(now) && slot.cooling_until(now) == now)
         });
         is_other_free.unwrap_or(false)
     }

@@ -6,13 +6,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use tower::BoxError;
 use tower_service::Service;
 
 use super::{
     Elsewhere, KeySnapshot, ResponseFuture, WrongOrigin,
-    pool::{Lent, Loan, Pool},
+    pool::{Lent, Loan, Pool, Settings},
     slot::Held,
 };
 use crate::{Call, Gate, Refused};
@@ -70,20 +70,49 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let settings = &self.pool.settings;
         if !settings.origin.is_of(request.uri()) {
-            return match settings.elsewhere {
-                Elsewhere::WithoutKey => ResponseFuture::sent(self.inner.call(request), None),
-                Elsewhere::Refuse => {
-                    let cause = WrongOrigin::new(&settings.origin, request.uri());
-                    ResponseFuture::refused(Refused::new(Gate::Key, None, cause))
-                }
-            };
+            return self.call_elsewhere(request);
         }
-        let steady = self.steady.upgrade().filter(|held| held.lease.is_alive());
-        let lent = match steady {
-            Some(held) => Lent::Now(Loan::of(held)),
-            None => self.lend(&request),
-        };
-        match furnish(&self.pool, lent, &mut request) {
+        match self.steady.upgrade() {
+            Some(held) if held.lease.is_alive() => {
+                if settings.replaces_own {
+                    settings.placement.clear(&mut request);
+                }
+                let loan = hand_over(settings, Loan::of(held), &mut request);
+                ResponseFuture::sent(self.inner.call(request), loan)
+            }
+            _ => self.call_asking(request),
+        }
+    }
+}
+
+impl<S> KeyCheck<S> {
+    #[cold]
+    #[inline(never)]
+    fn call_elsewhere<B>(&mut self, request: Request<B>) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        let settings = &self.pool.settings;
+        match settings.elsewhere {
+            Elsewhere::WithoutKey => ResponseFuture::sent(self.inner.call(request), None),
+            Elsewhere::Refuse => {
+                let cause = WrongOrigin::new(&settings.origin, request.uri());
+                ResponseFuture::refused(Refused::new(Gate::Key, None, cause))
+            }
+        }
+    }
+
+    /// A call for which the pool is to be asked: there are several keys, or the one is not steady.
+    #[inline(never)]
+    fn call_asking<B>(&mut self, mut request: Request<B>) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>> + Clone,
+    {
+        let furnished = furnish(&self.pool, &mut request);
+        if let Some(held) = self.pool.steady() {
+            self.steady = Arc::downgrade(&held);
+        }
+        match furnished {
             Furnished::Go(loan) => ResponseFuture::sent(self.inner.call(request), loan),
             Furnished::Wait(fetched) => {
                 // The ready service goes, and with it any permit it holds: who waits must not keep others out.
@@ -95,22 +124,6 @@ where
     }
 }
 
-impl<S> KeyCheck<S> {
-    #[cold]
-    #[inline(never)]
-    fn lend<B>(&mut self, request: &Request<B>) -> Lent {
-        let lent = self.pool.lend(is_retried(request));
-        if let Some(held) = self.pool.steady() {
-            self.steady = Arc::downgrade(&held);
-        }
-        lent
-    }
-}
-
-pub(super) fn is_retried<B>(request: &Request<B>) -> bool {
-    request.extensions().get::<Call>().is_some_and(Call::is_retried)
-}
-
 pub(super) enum Furnished {
     /// With the key lent, or with none: the request has one of its own.
     Go(Option<Loan>),
@@ -118,29 +131,40 @@ pub(super) enum Furnished {
     Refused(Refused),
 }
 
-/// Puts what was lent on the request, for the origin.
-#[inline]
-pub(super) fn furnish<B>(pool: &Pool, lent: Lent, request: &mut Request<B>) -> Furnished {
+/// Asks the pool for a key, and puts it on the request, which is for the origin.
+pub(super) fn furnish<B>(pool: &Pool, request: &mut Request<B>) -> Furnished {
     let settings = &pool.settings;
     if settings.replaces_own {
         settings.placement.clear(request);
     }
-    match lent {
-        Lent::Now(loan) => {
-            if !loan.held.key.1.put(request, &settings.placement) {
-                return Furnished::Go(None);
-            }
-            let lease = Some(loan.held.lease.clone());
-            match request.extensions_mut().get_mut::<Call>() {
-                Some(call) => call.lease = lease,
-                None => drop(request.extensions_mut().insert(Call { lease, ..Call::now() })),
-            }
-            Furnished::Go(Some(loan))
-        }
+    let may_look = request.extensions().get::<Call>().is_some_and(|call| call.kept);
+    match pool.lend(may_look) {
+        Lent::Now(loan) => Furnished::Go(hand_over(settings, loan, request)),
         _ if settings.placement.is_taken(request.headers(), request.uri()) => Furnished::Go(None),
         Lent::Later(fetched) => Furnished::Wait(fetched),
         Lent::Refused(refused) => Furnished::Refused(refused),
     }
+}
+
+/// Puts the key lent on the request; `None` if it has one of its own.
+#[inline]
+fn hand_over<B>(settings: &Settings, loan: Loan, request: &mut Request<B>) -> Option<Loan> {
+    if !loan.held.key.1.put(request, &settings.placement) {
+        return None;
+    }
+    let lease = Some(loan.held.lease.clone());
+    match request.extensions_mut().get_mut::<Call>() {
+        Some(call) => call.lease = lease,
+        None if settings.marks => mark(request.extensions_mut(), Call { lease, ..Call::now() }),
+        None => {}
+    }
+    Some(loan)
+}
+
+/// Apart, for under a retry there is a [`Call`] already.
+#[inline(never)]
+fn mark(extensions: &mut Extensions, call: Call) {
+    extensions.insert(call);
 }
 
 impl<S: fmt::Debug> fmt::Debug for KeyCheck<S> {

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::{broadcast, watch};
 
-use super::{Price, Reached, ScopeName, Threshold, Totals, Used, refusal::Refusal};
+use super::{Price, Reached, ScopeName, Threshold, Totals, Used, cost::Cost, refusal::Refusal};
 use crate::wall_clock::WallClock;
 
 const DAY: u64 = 86_400;
@@ -64,6 +64,8 @@ struct Ledger {
     totals: Totals,
     /// The sum of today's.
     today: Used,
+    /// What the calls under way are reckoned to cost.
+    under_way: f64,
     /// Which of the thresholds were reached today.
     reached: Vec<bool>,
 }
@@ -128,17 +130,34 @@ impl Book {
         }
     }
 
-    /// Why no call may be sent: today's money is spent.
+    /// Whether money is limited.
     #[inline]
-    pub(super) fn over_budget(&self) -> Option<Refusal> {
-        self.accounts.budget.and_then(|budget| self.beyond(budget))
+    pub(super) fn has_budget(&self) -> bool {
+        self.accounts.budget.is_some()
     }
 
-    fn beyond(&self, budget: f64) -> Option<Refusal> {
-        let spent = self.today().today.money;
-        // Not `spent >= budget`: a budget that is no number allows nothing.
-        let is_within = spent < budget;
-        (!is_within).then(|| Refusal::OverBudget { spent, budget, wait: self.until_tomorrow() })
+    /// Holds what a call of this cost is reckoned to take of today's money, if there is as much; so much that is.
+    pub(super) fn hold(&self, scope: &ScopeName, cost: Cost) -> Result<f32, Refusal> {
+        let Some(budget) = self.accounts.budget else { return Ok(0.0) };
+        let money = self.accounts.price(scope.model()).map_or(0.0, |price| price.reckon(cost)) as f32;
+        let mut ledger = self.today();
+        let (spent, under_way) = (ledger.today.money, ledger.under_way);
+        let taken = spent + under_way;
+        // So put that a budget that is no number allows nothing.
+        if taken < budget && taken + f64::from(money) <= budget {
+            ledger.under_way += f64::from(money);
+            return Ok(money);
+        }
+        drop(ledger);
+        Err(Refusal::OverBudget { spent, under_way, budget, wait: self.until_tomorrow() })
+    }
+
+    /// What was held is free, or booked by now.
+    pub(super) fn release(&self, money: f32) {
+        if money > 0.0 {
+            let mut ledger = self.today();
+            ledger.under_way = (ledger.under_way - f64::from(money)).max(0.0);
+        }
     }
 
     pub(super) fn totals(&self) -> Totals {

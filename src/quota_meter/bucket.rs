@@ -213,11 +213,6 @@ impl Bucket {
         Self { known: None, reserved }
     }
 
-    /// All that was ever reserved, less what was given back.
-    pub(super) const fn reserved(&self) -> f64 {
-        self.reserved
-    }
-
     /// A full bucket that holds so much and refills in so many seconds.
     pub(super) fn full(limit: f64, period: f64, now: Moment) -> Self {
         let known = Known { level: limit, ..Known::new(limit, period, now) };
@@ -309,7 +304,7 @@ impl Bucket {
             known.level = known.level.min(0.0);
             window.resets = window.resets.max(until);
         } else {
-            known.level = known.level.min(amount);
+            known.level = known.level_at(until).min(amount);
             known.at = known.at.max(until);
         }
     }

@@ -90,6 +90,31 @@ pub(super) enum Outcome<'a> {
     Other,
 }
 
+/// Of which tokens an answer told how many are left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    tokens: bool,
+    input: bool,
+    output: bool,
+}
+
+impl Told {
+    pub(super) fn by(limits: &Limits) -> Self {
+        let of = |unit| limits.more.iter().any(|more| more.unit == unit && more.limit.remaining.is_some());
+        let tokens = limits.tokens.is_some_and(|tokens| tokens.remaining.is_some()) || of(Unit::Tokens);
+        Self { tokens, input: of(Unit::InputTokens), output: of(Unit::OutputTokens) }
+    }
+
+    fn of(self, unit: Unit) -> bool {
+        match unit {
+            Unit::Requests => true,
+            Unit::Tokens => self.tokens,
+            Unit::InputTokens => self.input,
+            Unit::OutputTokens => self.output,
+        }
+    }
+}
+
 /// Where a call stands in line, and how long it may.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
@@ -214,6 +239,8 @@ pub(super) struct Core {
     flights: Flights,
     /// What was ever sent.
     sent: Cost,
+    /// What was ever reserved, less what was given back.
+    reserved: Cost,
     /// Nanoseconds of the quickest answer.
     fastest: u64,
     /// When the last answer came.
@@ -274,6 +301,7 @@ impl Core {
             granted: Vec::new(),
             flights: Flights::default(),
             sent: Cost::ZERO,
+            reserved: Cost::ZERO,
             fastest: u64::MAX,
             heard: Moment::START,
             patience: PATIENCE,
@@ -321,11 +349,11 @@ impl Core {
             self.take_turn(class);
             return Arrival::Go(self.launch(now, cost));
         }
+        let expected = self.expected_wait(now, place, cost);
         // One that had its turn already is no newcomer: there are never more of those than the window let go.
         if !had_its_turn && self.waiters.len() >= self.settings.max_queue.get() {
-            return Arrival::Refused(Refusal::QueueFull { waiting: self.waiters.len() });
+            return Arrival::Refused(Refusal::QueueFull { waiting: self.waiters.len(), expected });
         }
-        let expected = self.expected_wait(now, place, cost);
         let limit = deadline.map(|deadline| deadline.since(now));
         let limit = limit.into_iter().chain(self.settings.max_wait).min();
         if let (Some(expected), Some(limit)) = (expected, limit)
@@ -376,18 +404,22 @@ impl Core {
         self.expected_wait(now, Place { class, seq: u64::MAX, tie: u64::MAX }, cost)
     }
 
-    /// Of a call for which so many tokens were reserved, an answer says what it took, in and out.
-    pub(super) fn correct(&mut self, now: Moment, reserved: f64, (input, output): (u64, u64), wakes: &mut Wakes) {
-        let (input, output) = (input as f64, output as f64);
-        self.tokens.correct(input + output - reserved, now);
-        for more in &mut self.more {
-            let took = match more.unit {
-                Unit::Tokens => input + output,
-                Unit::InputTokens => input,
-                Unit::OutputTokens => output,
-                Unit::Requests => continue,
-            };
-            more.bucket.correct(took - reserved, now);
+    /// What was reserved for a call.
+    pub(super) fn cost_of(&self, id: FlightId) -> Cost {
+        self.flights.get(id).map_or(Cost::ZERO, |flight| flight.cost)
+    }
+
+    /// Of a call for which so much was reserved, an answer says what it took, in and out.
+    /// Where the server told what is left (`told`), it has counted the call in its own way.
+    pub(super) fn correct(&mut self, now: Moment, taken: Cost, reserved: Cost, told: Told, wakes: &mut Wakes) {
+        let more = taken - reserved;
+        if !told.tokens {
+            self.tokens.correct(more.tokens, now);
+        }
+        for limit in &mut self.more {
+            if limit.unit != Unit::Requests && (limit.origin != Origin::Server || !told.of(limit.unit)) {
+                limit.bucket.correct(more.in_unit(limit.unit), now);
+            }
         }
         self.move_up(now, wakes);
     }
@@ -470,7 +502,7 @@ impl Core {
 
     /// A granted call that may not leave any more goes back to its place.
     pub(super) fn rejoin(&mut self, now: Moment, id: FlightId, standing: Standing, wakes: &mut Wakes) -> WaiterId {
-        let cost = self.flights.get(id).map_or(Cost::ZERO, |flight| flight.cost);
+        let cost = self.cost_of(id);
         self.give_back(id);
         let waiter = self.line_up(standing, cost);
         self.move_up(now, wakes);
@@ -502,6 +534,9 @@ impl Core {
                     self.widen();
                     self.gate.streak = 0;
                     self.gate.probing = false;
+                } else if flight.epoch + 1 == self.gate.epoch {
+                    // A 429 comes back sooner than an answer: the gate before this one had been long enough after all.
+                    self.gate.streak = self.gate.streak.min(1);
                 }
                 // One that left before the quota was used up says nothing of it now.
                 if flight.looks {
@@ -536,7 +571,7 @@ impl Core {
             in_flight: self.flights.len(),
             window: self.window,
             waiting: self.waiters.len(),
-            expected_wait: self.expected_wait(now, place, Cost { requests: 1.0, tokens: 0.0 }),
+            expected_wait: self.expected_wait(now, place, Cost::of_tokens(0.0, 0.0)),
             gate_opens_in: self.gate.opens.filter(|opens| *opens > now).map(|opens| opens.since(now)),
             spent: self.spent.as_ref().map(|spent| spent.error.clone()),
             counts: self.counts,
@@ -705,6 +740,7 @@ impl Core {
 
     #[inline]
     fn launch(&mut self, now: Moment, cost: Cost) -> FlightId {
+        self.reserved += cost;
         self.requests.reserve(cost.requests, now);
         self.tokens.reserve(cost.tokens, now);
         for more in &mut self.more {
@@ -725,6 +761,7 @@ impl Core {
     fn give_back(&mut self, id: FlightId) {
         if let Some(flight) = self.flights.take(id) {
             self.end_probe(&flight);
+            self.reserved -= flight.cost;
             self.requests.refund(flight.cost.requests);
             self.tokens.refund(flight.cost.tokens);
             for more in &mut self.more {
@@ -798,11 +835,10 @@ impl Core {
     #[cold]
     fn learn_more(&mut self, dimension: &Dimension, seen: Moment, flight: &Flight, now: Moment) {
         let place = self.more.iter().position(|more| more.origin == Origin::Server && *more.name == *dimension.name);
-        let reserved = Cost { requests: self.requests.reserved(), tokens: self.tokens.reserved() };
         let place = place.or_else(|| {
             let is_new = self.more.len() < MORE;
             // What is in flight is unseen by the server, as it is in the limits that were there from the start.
-            let bucket = Bucket::after(reserved.in_unit(dimension.unit));
+            let bucket = Bucket::after(self.reserved.in_unit(dimension.unit));
             is_new.then(|| {
                 self.more.push(More {
                     name: (*dimension.name).into(),

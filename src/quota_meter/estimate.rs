@@ -2,7 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{RequestView, TokenCost, content::Content, scope::Demand};
+use super::{
+    RequestView, TokenCost,
+    content::Content,
+    scope::{Demand, Tokens},
+};
 
 /// How the meter reckons the tokens of a request that has no [`TokenCost`].
 #[derive(Clone, Debug, Default)]
@@ -60,17 +64,17 @@ impl Estimate {
         if let How::Function(reckon) = &self.0
             && let Some(cost) = reckon(request)
         {
-            return Demand::given(cost);
+            return Demand::given(cost, length);
         }
+        let bytes = Demand::bytes(length);
         #[cfg(feature = "tiktoken")]
         if let (How::Tokens, Some(body)) = (&self.0, request.body())
             && let Some(model) = super::scopes::named_outside(request).or_else(|| content?.model())
             && let Some(prompt) = super::tokens::of_prompt(body, model)
         {
-            return Demand { tokens: prompt.saturating_add(content.map_or(0, Content::most_output)), bytes: 0 };
+            return Demand { tokens: Tokens::Apart(prompt, content.map_or(0, Content::most_output)), bytes };
         }
-        let bytes = u32::try_from(length.unwrap_or(0)).unwrap_or(u32::MAX);
-        Demand { tokens: content.map_or(0, Content::most_output), bytes }
+        Demand { tokens: Tokens::Output(content.map_or(0, Content::most_output)), bytes }
     }
 }
 

@@ -20,7 +20,7 @@ use tower_service::Service;
 
 use super::{
     ResponseBody,
-    core::Outcome,
+    core::{Outcome, Told},
     scope::{Flight, Turn, Waiter},
     tap::Tap,
 };
@@ -149,11 +149,9 @@ where
         let mut this = self.project();
         loop {
             match this.waiter.poll(cx).map_err(Refused::from)? {
-                Turn::Now(flight) => {
-                    return Poll::Ready(match flight.over_budget() {
-                        Some(refusal) => Err(Refused::from(refusal).into()),
-                        None => Ok(flight),
-                    });
+                Turn::Now(mut flight) => {
+                    flight.hold().map_err(Refused::from)?;
+                    return Poll::Ready(Ok(flight));
                 }
                 Turn::Later(None) => break,
                 Turn::Later(Some(look)) => {
@@ -196,7 +194,7 @@ fn settle<RB>(
 }
 
 /// What reads along in a good answer, where it can be read.
-fn tap<RB>(flight: &Flight, outcome: &Outcome<'_>, response: &Response<RB>) -> Option<Box<Tap>> {
+fn tap<RB>(flight: &mut Flight, outcome: &Outcome<'_>, response: &Response<RB>) -> Option<Box<Tap>> {
     let Outcome::Success(limits) = outcome else { return None };
     if !flight.reads_usage() {
         return None;
@@ -205,8 +203,7 @@ fn tap<RB>(flight: &Flight, outcome: &Outcome<'_>, response: &Response<RB>) -> O
     if is_compressed(response.headers()) {
         return None;
     }
-    let was_told = limits.tokens.is_some_and(|tokens| tokens.remaining.is_some());
-    Some(Box::new(Tap::new(media, Arc::clone(flight.scope()), flight.pending(was_told))))
+    Some(Box::new(Tap::new(media, Arc::clone(flight.scope()), flight.pending(Told::by(limits)))))
 }
 
 /// What a response says of the quota: by its [`ApiError`] where it carries one, else by its head alone.

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     marker::PhantomData,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -11,7 +11,7 @@ use http::Request;
 use tokio::sync::{broadcast, watch};
 
 use super::{
-    Contents, Reached, Sight, Snapshot, Totals,
+    Contents, Reached, Sight, Snapshot, Totals, permits,
     scope::{Flight, Scope},
     shared::Shared,
 };
@@ -109,7 +109,8 @@ impl<V> MeterHandle<V> {
     /// Takes what this request needs, if it could leave now, for those who would rather do something else than wait.
     ///
     /// Put the permit into the request's extensions, and send it: it leaves at once, unless a 429 came in between. A permit
-    /// that is dropped, itself or with its request, gives back what it took; one that is kept keeps it from others.
+    /// that is dropped, itself or with its request, gives back what it took; so does one that is kept for longer than
+    /// [`permit_time`](super::QuotaMeterLayer::permit_time), and is worth nothing then.
     ///
     /// # Errors
     /// [`Refused`] with a [`Refusal`](super::Refusal) as its cause, and the time it would have taken.
@@ -118,12 +119,7 @@ impl<V> MeterHandle<V> {
         V: Sight<B>,
     {
         let (scope, demand) = self.0.inquire::<V, B>(request);
-        if let Some(refusal) = self.0.book.over_budget() {
-            scope.refuse();
-            return Err(refusal.into());
-        }
-        let flight = scope.try_acquire(Shared::class(request), demand)?;
-        Ok(Permit(Arc::new(Mutex::new(Some(flight)))))
+        Ok(Permit(scope.try_acquire(Shared::class(request), demand)?))
     }
 }
 
@@ -131,7 +127,7 @@ impl<V> MeterHandle<V> {
 ///
 /// Its clones are one permit: the first call that goes with it takes it.
 #[derive(Clone)]
-pub struct Permit(Arc<Mutex<Option<Flight>>>);
+pub struct Permit(permits::Permit);
 
 impl Permit {
     /// The flight, if it is of this scope and nobody took it.

@@ -20,6 +20,8 @@ use crate::wall_clock::WallClock;
 const MAX_QUEUE: NonZeroUsize = NonZeroUsize::new(100_000).expect("not zero");
 /// Default for [`QuotaMeterLayer::spent_recheck`].
 const SPENT_RECHECK: Duration = Duration::from_secs(60);
+/// Default for [`QuotaMeterLayer::permit_time`].
+const PERMIT_TIME: Duration = Duration::from_secs(60);
 /// Default for [`QuotaMeterLayer::max_scopes`].
 const MAX_SCOPES: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
 
@@ -37,6 +39,7 @@ pub(super) struct Settings {
     pub(super) max_wait: Option<Duration>,
     pub(super) max_queue: NonZeroUsize,
     pub(super) spent_recheck: Duration,
+    pub(super) permit_time: Duration,
     pub(super) seed: Option<u64>,
     pub(super) quota: Quota,
     pub(super) max_scopes: NonZeroUsize,
@@ -55,6 +58,7 @@ impl QuotaMeterLayer {
             max_wait: None,
             max_queue: MAX_QUEUE,
             spent_recheck: SPENT_RECHECK,
+            permit_time: PERMIT_TIME,
             seed: None,
             quota: Quota::learned(),
             max_scopes: MAX_SCOPES,
@@ -149,8 +153,9 @@ impl<V> QuotaMeterLayer<V> {
     /// The money that may be spent in a day (UTC), at the prices given: past it, calls are [`Refused`](crate::Refused) with
     /// [`Refusal::OverBudget`](super::Refusal::OverBudget). Default: no limit.
     ///
-    /// A call is counted when its answer has been read: those under way when the last of it is spent still end, and take
-    /// it beyond.
+    /// A call under way counts with what it is reckoned to cost (its [`Estimate`]), and with what it did cost once its answer
+    /// has been read: so the budget is overdrawn by no more than the estimates were short. A call that does not fit in what is
+    /// left is refused; a smaller one may still.
     #[must_use]
     pub fn budget_per_day(self, money: f64) -> Self {
         self.account(|accounts| accounts.budget = Some(money))
@@ -199,6 +204,12 @@ impl<V> QuotaMeterLayer<V> {
     #[must_use]
     pub fn spent_recheck(self, spent_recheck: Duration) -> Self {
         self.set(|settings| settings.spent_recheck = spent_recheck)
+    }
+
+    /// How long a [`Permit`](super::Permit) may be kept before what it took goes to others. Default: 60 s.
+    #[must_use]
+    pub fn permit_time(self, permit_time: Duration) -> Self {
+        self.set(|settings| settings.permit_time = permit_time)
     }
 
     /// Limits that one knows beforehand, alone or as a ceiling on what the server says. Default: none.

@@ -51,8 +51,11 @@ mod flights;
 mod future;
 mod handle;
 mod layer;
+#[cfg(all(test, outbound_loom))]
+mod loom;
 mod moment;
 mod pace;
+mod permits;
 mod priority;
 mod queue;
 mod quota;

@@ -209,7 +209,7 @@ mod tests {
             let mut queue = Queue::default();
             let mut model = std::collections::BTreeMap::new();
             for (op, seq, tokens) in ops {
-                let cost = Cost { requests: 1.0, tokens: f64::from(tokens) };
+                let cost = Cost::of_either(f64::from(tokens));
                 match op {
                     0 | 1 => {
                         if let std::collections::btree_map::Entry::Vacant(entry) = model.entry(seq) {

@@ -1,6 +1,9 @@
 //! How many tokens a byte of a request is, learned from what the answers say.
 
-use super::{cost::Cost, scope::Demand};
+use super::{
+    cost::Cost,
+    scope::{Demand, Tokens},
+};
 
 /// A byte of JSON is about a quarter of a token of English text; held until an answer says otherwise.
 /// Source: <https://help.openai.com/en/articles/4936856-what-are-tokens-and-how-to-count-them>.
@@ -23,7 +26,16 @@ impl Rate {
     }
 
     pub(super) fn cost(self, demand: Demand) -> Cost {
-        Cost { requests: 1.0, tokens: f64::from(demand.tokens) + self.tokens(demand.bytes) }
+        let reckoned = self.tokens(demand.bytes);
+        match demand.tokens {
+            Tokens::Output(most) => Cost::of_tokens(reckoned, f64::from(most)),
+            Tokens::Apart(input, output) => Cost::of_tokens(f64::from(input), f64::from(output)),
+            Tokens::Together(all) if demand.bytes == 0 => Cost::of_either(f64::from(all)),
+            Tokens::Together(all) => {
+                let input = reckoned.min(f64::from(all));
+                Cost::of_tokens(input, f64::from(all) - input)
+            }
+        }
     }
 
     /// A body of so many bytes was so many tokens.

@@ -19,6 +19,8 @@ pub enum Refusal {
     QueueFull {
         /// How many those are.
         waiting: usize,
+        /// When its turn would come; `None` while no limit is known.
+        expected: Option<Duration>,
     },
     /// It asks for more tokens than the whole quota holds, so that its turn never comes.
     TooLarge {
@@ -27,10 +29,12 @@ pub enum Refusal {
         /// What the quota holds.
         limit: u64,
     },
-    /// The day's money is spent.
+    /// The day's money is spent, or what is left of it does not hold this call.
     OverBudget {
         /// What was spent today (UTC).
         spent: f64,
+        /// What the calls under way are reckoned to cost.
+        under_way: f64,
         /// What may be.
         budget: f64,
         /// Until the next day.
@@ -51,14 +55,17 @@ impl fmt::Display for Refusal {
             Self::TooLong { expected, limit } => {
                 write!(f, "would wait {expected:.1?}, and {limit:.1?} are allowed")
             }
-            Self::QueueFull { waiting } => {
+            Self::QueueFull { waiting, .. } => {
                 write!(f, "{waiting} calls wait already, as many as allowed (`max_queue`)")
             }
             Self::TooLarge { tokens, limit } => {
                 write!(f, "needs {tokens} tokens, more than the whole limit of {limit}: make the request smaller")
             }
-            Self::OverBudget { spent, budget, .. } => {
-                write!(f, "{spent:.2} of today's budget of {budget:.2} are spent")
+            Self::OverBudget { spent, under_way, budget, .. } => {
+                write!(
+                    f,
+                    "{spent:.2} of today's budget of {budget:.2} are spent, and calls under way take {under_way:.2}"
+                )
             }
             Self::Spent { error, .. } => write!(f, "the quota is used up: {error}"),
         }
@@ -78,10 +85,14 @@ impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         let wait = match &refusal {
             Refusal::TooLong { expected, .. } => Some(*expected),
-            Refusal::OverBudget { wait, .. } => Some(*wait),
+            // What is under way may cost less, and leave room sooner: nobody knows.
+            Refusal::OverBudget { spent, under_way, budget, wait } => {
+                (spent >= budget || *under_way <= 0.0).then_some(*wait)
+            }
             // While one call looks, nobody knows: "at once" would make who believes it spin.
             Refusal::Spent { wait, .. } => Some(*wait).filter(|wait| !wait.is_zero()),
-            Refusal::QueueFull { .. } | Refusal::TooLarge { .. } => None,
+            Refusal::QueueFull { expected, .. } => *expected,
+            Refusal::TooLarge { .. } => None,
         };
         Self::new(Gate::Quota, wait, refusal)
     }

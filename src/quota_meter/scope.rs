@@ -1,19 +1,25 @@
 //! One quota, shared: the [`Core`] under its lock, and the guards that give back what a dropped call held.
 
+#[cfg(not(all(test, outbound_loom)))]
+use std::sync::{Mutex, MutexGuard};
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     task::Context,
+    time::Duration,
 };
 
+#[cfg(all(test, outbound_loom))]
+use loom::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::{
     ScopeName, Settings, Snapshot, TokenCost, Used,
     book::Book,
-    core::{self, Arrival, Comer, Core, Outcome, Standing, WaiterId, Wakes},
+    core::{self, Arrival, Comer, Core, Outcome, Standing, Told, WaiterId, Wakes},
     cost::Cost,
     flights::FlightId,
     moment::Moment,
+    permits::{Permit, Permits},
     rate::Rate,
     refusal::Refusal,
 };
@@ -23,6 +29,8 @@ pub(super) struct Scope {
     name: ScopeName,
     book: Arc<Book>,
     inner: Mutex<Inner>,
+    permits: Mutex<Permits>,
+    permit_time: Duration,
 }
 
 #[derive(Debug)]
@@ -50,33 +58,65 @@ pub(super) struct Arriving {
     pub(super) demand: Demand,
 }
 
-/// What a request asks for: tokens named, and bytes of which the tokens are reckoned.
+/// What a request asks for: the tokens that are known, and the bytes of which the others are reckoned.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Demand {
-    pub(super) tokens: u32,
+    pub(super) tokens: Tokens,
+    /// 0 where nobody knows the length.
     pub(super) bytes: u32,
 }
 
+/// What is known of the tokens.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Tokens {
+    /// Prompt and answer together.
+    Together(u32),
+    /// The prompt, and the most that the answer may be.
+    #[cfg_attr(not(feature = "tiktoken"), expect(dead_code, reason = "only a tokenizer knows"))]
+    Apart(u32, u32),
+    /// The most that the answer may be.
+    Output(u32),
+}
+
 impl Demand {
-    pub(super) fn given(cost: TokenCost) -> Self {
-        Self { tokens: cost.0, bytes: 0 }
+    pub(super) fn given(cost: TokenCost, length: Option<u64>) -> Self {
+        Self { tokens: Tokens::Together(cost.0), bytes: Self::bytes(length) }
+    }
+
+    pub(super) fn bytes(length: Option<u64>) -> u32 {
+        u32::try_from(length.unwrap_or(0)).unwrap_or(u32::MAX)
     }
 }
 
 /// A call that was answered, and whose answer has not been read yet.
 #[derive(Debug)]
 pub(super) struct Pending {
-    demand: Demand,
+    bytes: u32,
     /// What was reserved for it.
-    tokens: f64,
-    /// The answer's head told how many tokens are left.
-    was_told: bool,
+    cost: Cost,
+    /// What is held of the day's money.
+    money: f32,
+    told: Told,
+}
+
+#[cfg(not(all(test, outbound_loom)))]
+#[inline]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Under loom time stands still: every run must be the same.
+#[cfg(all(test, outbound_loom))]
+fn now() -> Instant {
+    static NOW: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    *NOW.get_or_init(Instant::now)
 }
 
 impl Scope {
     pub(super) fn new(name: ScopeName, settings: Settings, book: Arc<Book>) -> Arc<Self> {
+        let permit_time = settings.permit_time;
         let inner = Inner { core: Core::new(settings), rate: Rate::default(), used: Used::default(), booked: 0 };
-        Arc::new(Self { name, book, inner: Mutex::new(inner) })
+        Arc::new(Self { name, book, inner: Mutex::new(inner), permits: Mutex::default(), permit_time })
     }
 
     pub(super) fn name(&self) -> &ScopeName {
@@ -95,7 +135,7 @@ impl Scope {
 
     #[inline]
     fn with_rate<T>(&self, act: impl FnOnce(&mut Core, Rate, Moment, &mut Wakes) -> T) -> T {
-        let now = Instant::now();
+        let now = now();
         let mut wakes = Wakes::default();
         let mut inner = self.lock();
         let now = inner.core.clock.moment(now);
@@ -107,8 +147,9 @@ impl Scope {
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
+        self.recall_permits();
         let (mut snapshot, used) = {
-            let now = Instant::now();
+            let now = now();
             let mut inner = self.lock();
             let now = inner.core.clock.moment(now);
             (inner.core.snapshot(now), inner.used)
@@ -120,23 +161,26 @@ impl Scope {
 
     #[inline]
     pub(super) fn arrive(self: Arc<Self>, call: &Arriving, deadline: Option<Instant>) -> Entry {
-        let (gone, cost) = self.with_rate(|core, rate, now, _| {
+        let gone = self.with_rate(|core, rate, now, _| {
             let cost = rate.cost(call.demand);
-            (core.go(now, cost), cost)
+            let money = self.hold(core, cost)?;
+            Ok((core.go(now, cost), cost, money))
         });
-        let load = Load::new(call.demand, cost);
+        let load = |money| Load { bytes: call.demand.bytes, money };
         match gone {
-            Some(id) => {
+            Ok((Some(id), _, money)) => {
                 self.book.changed();
-                Entry::Go(Flight { scope: self, load, id, stage: Stage::Sent })
+                Entry::Go(Flight { scope: self, load: load(money), id, stage: Stage::Sent })
             }
-            None => self.line_up(call, cost, deadline),
+            Ok((None, cost, money)) => self.line_up(call, cost, load(money), deadline),
+            Err(refusal) => Entry::Refused(refusal),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn line_up(self: Arc<Self>, call: &Arriving, cost: Cost, deadline: Option<Instant>) -> Entry {
+    fn line_up(self: Arc<Self>, call: &Arriving, cost: Cost, mut load: Load, deadline: Option<Instant>) -> Entry {
+        self.recall_permits();
         let arrival = self.with(|core, now, wakes| {
             let deadline = deadline.map(|deadline| core.clock.moment(deadline));
             let Arriving { class, seq, had_its_turn, .. } = *call;
@@ -146,8 +190,10 @@ impl Scope {
             }
             arrival
         });
+        if !matches!(arrival, Arrival::Go(_)) {
+            load.release(&self.book);
+        }
         self.book.changed();
-        let load = Load::new(call.demand, cost);
         match arrival {
             Arrival::Go(id) => Entry::Go(Flight { scope: self, load, id, stage: Stage::Sent }),
             Arrival::Wait(id) => Entry::Wait(Waiter { scope: self, load, id: Some(id), standing: None }),
@@ -155,49 +201,71 @@ impl Scope {
         }
     }
 
+    /// Holds what the call takes of the day's money.
+    #[inline]
+    fn hold(&self, core: &mut Core, cost: Cost) -> Result<f32, Refusal> {
+        if !self.book.has_budget() {
+            return Ok(0.0);
+        }
+        self.book.hold(&self.name, cost).inspect_err(|_| core.refuse())
+    }
+
     /// A call that goes now or not at all.
-    pub(super) fn try_acquire(self: Arc<Self>, class: u8, demand: Demand) -> Result<Flight, Refusal> {
-        let (granted, cost) = self.with_rate(|core, rate, now, wakes| {
+    pub(super) fn try_acquire(self: Arc<Self>, class: u8, demand: Demand) -> Result<Permit, Refusal> {
+        self.recall_permits();
+        let (granted, money) = self.with_rate(|core, rate, now, wakes| {
             let cost = rate.cost(demand);
-            (core.try_arrive(now, class, cost, wakes), cost)
-        });
+            let money = self.hold(core, cost)?;
+            Ok((core.try_arrive(now, class, cost, wakes), money))
+        })?;
+        let mut load = Load { bytes: demand.bytes, money };
+        let id = granted.inspect_err(|_| load.release(&self.book))?;
         self.book.changed();
-        let id = granted?;
-        Ok(Flight { scope: self, load: Load::new(demand, cost), id, stage: Stage::Granted })
+        let flight = Flight { scope: Arc::clone(&self), load, id, stage: Stage::Granted };
+        let permit: Permit = Arc::new(Mutex::new(Some(flight)));
+        self.permits().push(Arc::downgrade(&permit), Instant::now() + self.permit_time);
+        Ok(permit)
+    }
+
+    fn permits(&self) -> MutexGuard<'_, Permits> {
+        self.permits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes back what was kept for too long; until when the next may be kept.
+    fn recall_permits(&self) -> Option<Instant> {
+        let mut kept = Vec::new();
+        let ends = self.permits().take_due(Instant::now(), &mut kept);
+        // Dropped out of all locks: each gives back what it holds.
+        let _ended: Vec<_> =
+            kept.iter().filter_map(|permit| permit.lock().unwrap_or_else(PoisonError::into_inner).take()).collect();
+        ends
     }
 
     /// How long a call that came now would wait.
-    pub(super) fn expected_wait(&self, class: u8, demand: Demand) -> Option<std::time::Duration> {
+    pub(super) fn expected_wait(&self, class: u8, demand: Demand) -> Option<Duration> {
         self.with_rate(|core, rate, now, _| core.expected_wait_of(now, class, rate.cost(demand)))
-    }
-
-    /// Refused before it came here.
-    pub(super) fn refuse(&self) {
-        self.with(|core, _, _| core.refuse());
     }
 
     /// The answer to a call has been read, or dropped: what it used, as far as it said.
     pub(super) fn settle_usage(&self, pending: Pending, (input, output): (Option<u64>, Option<u64>)) {
-        let Pending { demand, tokens, was_told } = pending;
+        let Pending { bytes, cost, money, told } = pending;
         let said = input.is_some() || output.is_some();
         let (requests, used) = {
-            let now = Instant::now();
+            let now = now();
             let mut wakes = Wakes::default();
             let mut inner = self.lock();
             let now = inner.core.clock.moment(now);
             let (input, output) = if said {
                 if let Some(input) = input {
-                    inner.rate.learn(demand.bytes, input);
+                    inner.rate.learn(bytes, input);
                 }
                 let (input, output) = (input.unwrap_or(0), output.unwrap_or(0));
-                // A server that says what is left has counted this call in its own way.
-                if !was_told {
-                    inner.core.correct(now, tokens, (input, output), &mut wakes);
-                }
+                let taken = Cost::of_tokens(input as f64, output as f64);
+                inner.core.correct(now, taken, cost, told, &mut wakes);
                 (input, output)
             } else {
-                let input = inner.rate.tokens(demand.bytes).min(tokens);
-                (input as u64, (tokens - input) as u64)
+                let (input, output) = cost.split();
+                (input as u64, output as u64)
             };
             let used =
                 Used { input_tokens: input, output_tokens: output, ..self.book.priced(&self.name, input, output) };
@@ -208,6 +276,7 @@ impl Scope {
             (requests, used)
         };
         self.book.record(&self.name, Used { requests, ..used });
+        self.book.release(money);
         self.book.changed();
     }
 
@@ -234,16 +303,17 @@ impl Inner {
     }
 }
 
-/// What a call was reckoned at. Small, for every call's future carries one.
+/// What is to be known of a call beside its cost. Small, for every call's future carries one.
 #[derive(Clone, Copy, Debug)]
 struct Load {
     bytes: u32,
-    tokens: f32,
+    /// What is held of the day's money.
+    money: f32,
 }
 
 impl Load {
-    fn new(demand: Demand, cost: Cost) -> Self {
-        Self { bytes: demand.bytes, tokens: cost.tokens as f32 }
+    fn release(&mut self, book: &Book) {
+        book.release(std::mem::take(&mut self.money));
     }
 }
 
@@ -267,6 +337,7 @@ pub(super) enum Turn {
 impl Waiter {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Result<Turn, Refusal> {
         let Some(id) = self.id else { return Ok(Turn::Later(None)) };
+        let recalls = self.scope.recall_permits();
         let (turn, look) = self.scope.with(|core, now, wakes| {
             let turn = core.poll(now, id, cx.waker(), wakes);
             let look = match &turn {
@@ -284,7 +355,7 @@ impl Waiter {
                 let (scope, load) = (Arc::clone(&self.scope), self.load);
                 Turn::Now(Flight { scope, load, id, stage: Stage::Granted })
             }
-            core::Turn::Later(_) => Turn::Later(look),
+            core::Turn::Later(_) => Turn::Later(look.into_iter().chain(recalls).min()),
         })
     }
 
@@ -342,20 +413,26 @@ impl Flight {
         self.scope.book.reads_usage()
     }
 
-    /// Why it must not leave though its turn has come: the money is spent.
-    pub(super) fn over_budget(&self) -> Option<Refusal> {
-        self.scope.book.over_budget()
+    /// Its turn has come: holds what it takes of the day's money, which may be spent by now.
+    pub(super) fn hold(&mut self) -> Result<(), Refusal> {
+        if self.scope.book.has_budget() {
+            let cost = self.scope.with(|core, _, _| core.cost_of(self.id));
+            self.load.money = self.scope.book.hold(&self.scope.name, cost)?;
+        }
+        Ok(())
     }
 
-    /// What is to be settled once its answer has been read.
-    pub(super) fn pending(&self, was_told: bool) -> Pending {
-        let Load { bytes, tokens } = self.load;
-        Pending { demand: Demand { tokens: 0, bytes }, tokens: f64::from(tokens), was_told }
+    /// What is to be settled once its answer has been read, before it [settles](Self::settle) itself.
+    pub(super) fn pending(&mut self, told: Told) -> Pending {
+        let Load { bytes, money } = self.load;
+        self.load.money = 0.0;
+        Pending { bytes, cost: self.scope.with(|core, _, _| core.cost_of(self.id)), money, told }
     }
 
     /// It has ended. For a 429 that means "wait": when it may be sent again.
     pub(super) fn settle(&mut self, outcome: Outcome<'_>) -> Option<Instant> {
         self.stage = Stage::Ended;
+        self.load.release(&self.scope.book);
         let opens = self.scope.with(|core, now, wakes| {
             let opens = core.settle(now, self.id, outcome, wakes)?;
             core.clock.instant(opens)
@@ -370,6 +447,7 @@ impl Flight {
 
 impl Drop for Flight {
     fn drop(&mut self) {
+        self.load.release(&self.scope.book);
         match self.stage {
             Stage::Ended => {}
             Stage::Sent => drop(self.settle(Outcome::Other)),

@@ -20,6 +20,7 @@ use super::{
     scope::Scope,
     scoping::{By, Parts, Scoping},
 };
+use crate::{Call, Lease};
 
 /// A scope that nobody used for so long is forgotten when a new one needs room, or, twice as late, when any new one comes.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -154,14 +155,13 @@ impl Scopes {
                 let host = if parts.host { host(request) } else { "".into() };
                 let model = named_outside(request).or_else(|| content?.model());
                 let model = if parts.model { model.unwrap_or_default() } else { "" };
-                let key = if parts.key { key(request.headers()) } else { None };
+                let key = if parts.key { Key::of(request) } else { None };
                 hasher.write(host.as_bytes());
                 hasher.write_u8(0xff);
                 hasher.write(model.as_bytes());
                 let before = hasher.finish();
-                let id = key.map_or(before, |key| {
-                    hasher.write_u8(0xff);
-                    hasher.write(key);
+                let id = key.as_ref().map_or(before, |key| {
+                    key.hash(&mut hasher);
                     hasher.finish()
                 });
                 let is_it = |name: &ScopeName| *name.host == *host && *name.model == *model;
@@ -169,7 +169,7 @@ impl Scopes {
                     host: (*host).into(),
                     model: model.into(),
                     own: "".into(),
-                    key: key.map(|_| (id >> 48) as u16),
+                    key: key.as_ref().map(|_| (id >> 48) as u16),
                 };
                 self.look_up(map, id, is_it, name)
             }
@@ -281,7 +281,34 @@ fn host<'a>(request: &RequestView<'a>) -> Cow<'a, str> {
     }
 }
 
-fn key(headers: &HeaderMap) -> Option<&[u8]> {
+/// What tells a key apart from others.
+enum Key<'a> {
+    /// Its number, where a `KeyCheck` has lent it: wherever it stands in the request, and whatever its source gives.
+    Lent(u32),
+    Own(&'a [u8]),
+}
+
+impl<'a> Key<'a> {
+    fn of(request: &RequestView<'a>) -> Option<Self> {
+        let lent = request.extensions().get::<Call>().and_then(Call::lease).map(Lease::id);
+        lent.map(Self::Lent).or_else(|| key_header(request.headers()).map(Self::Own))
+    }
+
+    fn hash(&self, hasher: &mut impl Hasher) {
+        match self {
+            Self::Lent(id) => {
+                hasher.write_u8(0xfe);
+                hasher.write_u32(*id);
+            }
+            Self::Own(key) => {
+                hasher.write_u8(0xff);
+                hasher.write(key);
+            }
+        }
+    }
+}
+
+fn key_header(headers: &HeaderMap) -> Option<&[u8]> {
     let key = headers.get(AUTHORIZATION).or_else(|| KEY_HEADERS.iter().find_map(|name| headers.get(*name)));
     key.map(http::HeaderValue::as_bytes)
 }

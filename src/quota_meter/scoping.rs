@@ -84,8 +84,9 @@ impl Scoping {
         self.also(|parts| parts.host = true)
     }
 
-    /// Tells apart keys: by `Authorization`, or else `api-key`, `x-api-key` or `x-goog-api-key`. Of a key only a hash is
-    /// kept, with a random start for each process.
+    /// Tells apart keys: those that a `KeyCheck` further out lends, by their places in its pool, so that a key that is
+    /// rotated keeps its quota; others by `Authorization`, or else `api-key`, `x-api-key` or `x-goog-api-key`. Of such a key
+    /// only a hash is kept, with a random start for each process.
     #[must_use]
     pub fn per_key(self) -> Self {
         self.also(|parts| parts.key = true)

@@ -67,10 +67,6 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (scope, demand) = self.shared.inquire::<V, B>(&request);
-        if let Some(refusal) = self.shared.book.over_budget() {
-            scope.refuse();
-            return ResponseFuture::refused(refusal.into());
-        }
         let permit = request.extensions().get::<Permit>();
         if let Some(mut flight) = permit.and_then(|permit| permit.take(&scope))
             && flight.send()

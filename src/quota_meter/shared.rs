@@ -33,7 +33,8 @@ impl Shared {
     /// The scope of a request, and what it asks for.
     #[inline]
     pub(super) fn inquire<V: Sight<B>, B>(&self, request: &Request<B>) -> (Arc<Scope>, Demand) {
-        let given = request.extensions().get::<TokenCost>().copied().map(Demand::given);
+        let given =
+            request.extensions().get::<TokenCost>().copied().map(|cost| Demand::given(cost, V::length(request)));
         let estimate = &self.settings.estimate;
         let reads_cost = given.is_none() && estimate.reads_body();
         match self.scopes.one() {

@@ -7,6 +7,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::cost::Cost;
+
 /// What calls have used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -101,6 +103,12 @@ impl Price {
 
     pub(super) fn of(&self, input: u64, output: u64) -> f64 {
         (self.input * input as f64 + self.output * output as f64) / 1e6
+    }
+
+    /// What a call may cost, by what is reckoned for it.
+    pub(super) fn reckon(&self, cost: Cost) -> f64 {
+        let (input, output) = cost.split();
+        (self.input * input + self.output * output) / 1e6
     }
 }
 

@@ -51,13 +51,20 @@ impl<'a> Text<'a> {
 pub(super) struct Scan<'a> {
     json: &'a [u8],
     at: usize,
+    /// Up to here it is UTF-8.
+    sound: usize,
 }
 
 type Scanned<T> = Result<T, Syntax>;
 
 impl<'a> Scan<'a> {
     pub(super) fn new(json: &'a [u8]) -> Self {
-        Self { json, at: 0 }
+        // All at once, as many times faster than string by string; where it ends is seldom asked.
+        let sound = match simdutf8::basic::from_utf8(json) {
+            Ok(text) => text.len(),
+            Err(_) => std::str::from_utf8(json).map_or_else(|error| error.valid_up_to(), str::len),
+        };
+        Self { json, at: 0, sound }
     }
 
     pub(super) fn at(&self) -> usize {
@@ -183,6 +190,29 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
+    /// A number of a few digits and no more, which most are: passed over as it is read. Anything else is left where it is.
+    #[inline]
+    pub(super) fn few_digits(&mut self) -> Option<u64> {
+        /// With the byte that ends it.
+        const MOST: usize = 10;
+        let first = self.skip_space()?;
+        if !matches!(first, b'1'..=b'9') {
+            return None;
+        }
+        let mut value = 0;
+        for (count, byte) in self.json.get(self.at..)?.iter().take(MOST).enumerate() {
+            match byte {
+                b'0'..=b'9' => value = value * 10 + u64::from(byte - b'0'),
+                b'.' | b'e' | b'E' => return None,
+                _ => {
+                    self.at += count;
+                    return Some(value);
+                }
+            }
+        }
+        None
+    }
+
     /// A number, as written.
     pub(super) fn number(&mut self) -> Scanned<&'a [u8]> {
         let start = self.at;
@@ -216,9 +246,9 @@ impl<'a> Scan<'a> {
     pub(super) fn text(&mut self) -> Scanned<Text<'a>> {
         self.at += 1;
         let start = self.at;
-        let (mut escaped, mut high) = (false, false);
+        let mut escaped = false;
         loop {
-            high |= self.skip_plain();
+            self.skip_plain();
             match self.here() {
                 Some(b'"') => break,
                 Some(b'\\') => {
@@ -229,59 +259,31 @@ impl<'a> Scan<'a> {
                 None => return self.expected("`\"` at the end of a string"),
             }
         }
-        let raw = self.since(start);
-        // Escapes, quotes and all that stands between strings are ASCII.
-        if high && let Err(error) = std::str::from_utf8(raw) {
-            return Err(Syntax { at: start + error.valid_up_to(), expected: "UTF-8" });
+        // Elsewhere, what is no ASCII is no JSON.
+        if self.at > self.sound {
+            return Err(Syntax { at: self.sound, expected: "UTF-8" });
         }
+        let raw = self.since(start);
         self.at += 1;
         Ok(Text { raw, escaped })
     }
 
-    /// Goes on to the next quote, backslash or control character; whether something on the way is no ASCII.
+    /// Goes on to the next quote, backslash or control character.
     #[inline]
-    fn skip_plain(&mut self) -> bool {
-        const ONES: u64 = u64::MAX / 0xff;
-        const HIGH: u64 = ONES << 7;
-        /// The highest bit of each byte that is zero. Only the lowest of the bits is sure, and only that one is used.
-        const fn zeros(bytes: u64) -> u64 {
-            bytes.wrapping_sub(ONES) & !bytes & HIGH
-        }
+    fn skip_plain(&mut self) {
         let rest = self.json.get(self.at..).unwrap_or_default();
-        let (mut done, mut high) = (0, false);
-        // Text without anything special goes by 32 bytes; the compiler makes vectors of this.
-        while let Some(block) = rest.get(done..).and_then(|rest| rest.first_chunk::<32>()) {
-            let (mut special, mut bits) = (false, 0);
-            for byte in block {
-                special |= (*byte < 0x20) | (*byte == b'"') | (*byte == b'\\');
-                bits |= *byte;
+        let mut done = 0;
+        // Most strings are short.
+        for _ in 0..2 {
+            let Some(block) = rest.get(done..).and_then(|rest| rest.first_chunk()) else { break };
+            let plain = plain_bytes(*block);
+            done += plain;
+            if plain < 8 {
+                self.at += done;
+                return;
             }
-            if special {
-                break;
-            }
-            high |= bits >= 0x80;
-            done += 32;
         }
-        while let Some(block) = rest.get(done..).and_then(|rest| rest.first_chunk::<8>()) {
-            let bytes = u64::from_le_bytes(*block);
-            let control = bytes.wrapping_sub(ONES * 0x20) & !bytes & HIGH;
-            let special = control | zeros(bytes ^ (ONES * b'"' as u64)) | zeros(bytes ^ (ONES * b'\\' as u64));
-            high |= bytes & HIGH != 0;
-            if special != 0 {
-                self.at += done + special.trailing_zeros() as usize / 8;
-                return high;
-            }
-            done += 8;
-        }
-        for byte in rest.get(done..).unwrap_or_default() {
-            if *byte < 0x20 || matches!(byte, b'"' | b'\\') {
-                break;
-            }
-            high |= *byte >= 0x80;
-            done += 1;
-        }
-        self.at += done;
-        high
+        self.at += done + skip_long(rest.get(done..).unwrap_or_default());
     }
 
     #[inline]
@@ -302,4 +304,40 @@ impl<'a> Scan<'a> {
         }
         Ok(())
     }
+}
+
+/// How many bytes come before the first that is special in a string.
+#[inline]
+fn plain_bytes(block: [u8; 8]) -> usize {
+    const ONES: u64 = u64::MAX / 0xff;
+    const HIGH: u64 = ONES << 7;
+    /// The highest bit of each byte that is less. Only the lowest of the bits is sure, and only that one is used.
+    const fn less(bytes: u64, than: u8) -> u64 {
+        bytes.wrapping_sub(ONES * than as u64) & !bytes
+    }
+    let bytes = u64::from_le_bytes(block);
+    let quote = less(bytes ^ (ONES * b'"' as u64), 1);
+    let backslash = less(bytes ^ (ONES * b'\\' as u64), 1);
+    ((less(bytes, 0x20) | quote | backslash) & HIGH).trailing_zeros() as usize / 8
+}
+
+/// The same, for text of any length.
+fn skip_long(text: &[u8]) -> usize {
+    let is_special = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
+    let mut done = 0;
+    // By 32 bytes; the compiler makes vectors of this.
+    while let Some(block) = text.get(done..).and_then(|rest| rest.first_chunk::<32>()) {
+        if block.iter().fold(false, |any, byte| any | (*byte < 0x20) | (*byte == b'"') | (*byte == b'\\')) {
+            break;
+        }
+        done += 32;
+    }
+    while let Some(block) = text.get(done..).and_then(|rest| rest.first_chunk()) {
+        let plain = plain_bytes(*block);
+        done += plain;
+        if plain < 8 {
+            return done;
+        }
+    }
+    done + text.get(done..).unwrap_or_default().iter().take_while(|byte| !is_special(byte)).count()
 }

@@ -17,6 +17,8 @@ use super::{
     tokens::{OPENAI_CONTEXTS, TokenLimits},
     walk::{Look, walk},
 };
+#[cfg(feature = "stack")]
+use crate::Refused;
 use crate::body::Resend;
 
 /// Default for [`RequestCheckLayer::max_body`].
@@ -161,6 +163,14 @@ impl RequestCheckLayer {
     #[must_use]
     pub fn schema(self, path: impl Into<String>, schema: Schema) -> Self {
         self.change(|settings| settings.schemas.push(AtPath { path: path.into(), schema }))
+    }
+}
+
+impl RequestCheckLayer {
+    /// Why this request is not to be sent, if anything is wrong with it.
+    #[cfg(feature = "stack")]
+    pub(crate) fn refusal<B: Body + Resend>(&self, request: &Request<B>) -> Option<Refused> {
+        self.settings.check(request).map(|bad| (*bad).into())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::json::Kind;
+use super::json::{Kind, Text};
 
 /// What a value may be, and what it says of the request.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +17,8 @@ pub(super) struct Rule {
     pub(super) count: Option<(usize, usize)>,
     pub(super) item: &'static Rule,
     pub(super) fields: &'static [Field],
+    /// Which of the fields are asked for, by their bits.
+    pub(super) needed: u64,
     pub(super) says: Says,
 }
 
@@ -24,8 +26,17 @@ pub(super) struct Rule {
 #[derive(Debug)]
 pub(super) struct Field {
     pub(super) name: &'static str,
+    hint: u32,
     pub(super) need: Need,
     pub(super) rule: Rule,
+}
+
+/// By which most names are told apart: length, first and last letter.
+const fn hint(name: &[u8]) -> u32 {
+    match name {
+        [first, .., last] => (name.len() as u32) << 16 | (*first as u32) << 8 | *last as u32,
+        _ => name.len() as u32,
+    }
 }
 
 /// Whether a field must be there.
@@ -72,6 +83,7 @@ impl Rule {
             count: None,
             item: &ANY,
             fields: &[],
+            needed: 0,
             says: Says::Nothing,
         }
     }
@@ -106,7 +118,15 @@ impl Rule {
     }
 
     pub(super) const fn object(fields: &'static [Field]) -> Self {
-        Self { fields, ..Self::of(&[Kind::Object]) }
+        assert!(fields.len() <= 64, "a bit for each");
+        let (mut needed, mut index) = (0, 0);
+        while index < fields.len() {
+            if !matches!(fields[index].need, Need::No) {
+                needed |= 1 << index;
+            }
+            index += 1;
+        }
+        Self { fields, needed, ..Self::of(&[Kind::Object]) }
     }
 
     pub(super) const fn list(item: &'static Self, least: usize, most: usize) -> Self {
@@ -130,22 +150,36 @@ impl Rule {
         Self { says, ..self }
     }
 
+    /// Which of the fields has this name.
+    #[inline]
+    pub(super) fn field(&self, name: Text<'_>) -> Option<usize> {
+        if name.escaped {
+            return self.fields.iter().position(|field| name.is(field.name));
+        }
+        let hint = hint(name.raw);
+        self.fields.iter().position(|field| field.hint == hint && field.name.as_bytes() == name.raw)
+    }
+
     pub(super) const fn has(&self, kind: Kind) -> bool {
         self.kinds & bit(kind) != 0
     }
 }
 
 impl Field {
+    const fn new(name: &'static str, need: Need, rule: Rule) -> Self {
+        Self { name, hint: hint(name.as_bytes()), need, rule }
+    }
+
     pub(super) const fn may(name: &'static str, rule: Rule) -> Self {
-        Self { name, need: Need::No, rule }
+        Self::new(name, Need::No, rule)
     }
 
     pub(super) const fn must(name: &'static str, rule: Rule) -> Self {
-        Self { name, need: Need::Yes, rule }
+        Self::new(name, Need::Yes, rule)
     }
 
     pub(super) const fn unless(others: &'static [&'static str], name: &'static str, rule: Rule) -> Self {
-        Self { name, need: Need::Unless(others), rule }
+        Self::new(name, Need::Unless(others), rule)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{endpoints::Endpoint, fault::Fault, walk::Size};
+use super::{endpoints::Endpoint, fault::Fault, json::Text, walk::Size};
 use crate::ErrorKind;
 
 /// Characters to a token. English has about four, by OpenAI's rule of thumb, and code less; only runs of blanks and the like
@@ -54,13 +54,13 @@ impl TokenLimits {
     }
 
     /// What is too large. `cost`: what the caller says that the request takes.
-    pub(super) fn check(&self, endpoint: &Endpoint, size: &Size, cost: Option<u64>, faults: &mut Vec<Fault>) {
+    pub(super) fn check(&self, endpoint: &Endpoint, size: &Size<'_>, cost: Option<u64>, faults: &mut Vec<Fault>) {
         let tokens =
             |(chars, tokens): (u64, u64)| (chars as f64 / self.chars_per_token.max(f64::MIN_POSITIVE)) as u64 + tokens;
         let prompt = tokens(size.all);
         let at_once = if endpoint.is_many { tokens(size.largest) } else { prompt };
-        if let Some(model) = &size.model
-            && let Some(context) = self.context(model)
+        if let Some(model) = size.model.map(Text::decoded)
+            && let Some(context) = self.context(&model)
             && at_once > context
         {
             let found = format!("at least {at_once} tokens");

@@ -19,8 +19,8 @@ pub(super) struct Look {
 
 /// How large the request is for the model.
 #[derive(Debug, Default)]
-pub(super) struct Size {
-    pub(super) model: Option<String>,
+pub(super) struct Size<'a> {
+    pub(super) model: Option<Text<'a>>,
     /// Characters and tokens of all prompts.
     pub(super) all: (u64, u64),
     /// Of the largest prompt.
@@ -30,7 +30,7 @@ pub(super) struct Size {
 }
 
 /// Looks at `json`, and adds what is wrong to `faults`.
-pub(super) fn walk(json: &[u8], rule: &Rule, look: Look, faults: &mut Vec<Fault>) -> Size {
+pub(super) fn walk<'a>(json: &'a [u8], rule: &Rule, look: Look, faults: &mut Vec<Fault>) -> Size<'a> {
     let mut walk = Walk { scan: Scan::new(json), look, faults, size: Size::default() };
     let end = match walk.value(rule, &Path::Top, 0) {
         Ok(()) => walk.scan.end().map_err(Stop::Syntax),
@@ -103,7 +103,7 @@ struct Walk<'a, 'f> {
     scan: Scan<'a>,
     look: Look,
     faults: &'f mut Vec<Fault>,
-    size: Size,
+    size: Size<'a>,
 }
 
 impl<'a> Walk<'a, '_> {
@@ -114,7 +114,31 @@ impl<'a> Walk<'a, '_> {
         }
     }
 
+    #[cold]
+    fn wrong(&mut self, kind: Kind, raw: &[u8], rule: &Rule, path: &Path<'_, 'a>) {
+        self.fault(path, shown(kind, raw), rule.to_string());
+    }
+
+    #[cold]
+    fn too_deep(&mut self, path: &Path<'_, 'a>) -> Stop {
+        self.fault(path, "an array or object", format!("{} of them in one another", self.look.max_depth));
+        Stop::TooDeep
+    }
+
+    /// Inlined, for the tokens of an embedding: a call for each costs more than reading it.
+    #[inline(always)]
     fn value(&mut self, asked: &Rule, path: &Path<'_, 'a>, depth: u8) -> Result<(), Stop> {
+        let before = self.scan.clone();
+        if let Some((least, most)) = asked.range
+            && let Some(number) = self.scan.few_digits()
+            && (least..=most).contains(&(number as f64))
+        {
+            if asked.says == Says::Answer {
+                self.size.answer = self.size.answer.max(number);
+            }
+            return Ok(());
+        }
+        self.scan = before;
         let kind = self.scan.kind()?;
         let start = self.scan.at();
         let rule = if asked.has(kind) { asked } else { &ANY };
@@ -132,16 +156,12 @@ impl<'a> Walk<'a, '_> {
                 }
             }
             Kind::Bool | Kind::Null => self.scan.word()?,
-            Kind::Array | Kind::Object if depth >= self.look.max_depth => {
-                self.fault(path, "an array or object", format!("{} of them in one another", self.look.max_depth));
-                return Err(Stop::TooDeep);
-            }
+            Kind::Array | Kind::Object if depth >= self.look.max_depth => return Err(self.too_deep(path)),
             Kind::Array => self.array(rule, path, depth)?,
             Kind::Object => self.object(rule, path, depth)?,
         }
         if !asked.has(kind) {
-            let found = shown(kind, self.scan.since(start));
-            self.fault(path, found, asked.to_string());
+            self.wrong(kind, self.scan.since(start), asked, path);
         }
         Ok(())
     }
@@ -155,7 +175,7 @@ impl<'a> Walk<'a, '_> {
         }
         match rule.says {
             Says::Prompt if self.look.measure => self.size.prompt((chars(text), 0)),
-            Says::Model if self.look.measure => self.size.model = Some(text.decoded().chars().take(256).collect()),
+            Says::Model if self.look.measure => self.size.model = Some(text),
             _ => {}
         }
     }
@@ -164,12 +184,13 @@ impl<'a> Walk<'a, '_> {
         // A number of JSON is one of Rust's.
         let value: f64 = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok()).unwrap_or(f64::NAN);
         if !(least..=most).contains(&value) || (rule.whole && value.fract() != 0.0) {
-            self.fault(path, shown(Kind::Number, number), rule.to_string());
+            self.wrong(Kind::Number, number, rule, path);
         } else if rule.says == Says::Answer {
             self.size.answer = self.size.answer.max(value as u64);
         }
     }
 
+    #[inline(never)]
     fn array(&mut self, rule: &Rule, path: &Path<'_, 'a>, depth: u8) -> Result<(), Stop> {
         self.scan.enter();
         let mut count = 0;
@@ -194,6 +215,7 @@ impl<'a> Walk<'a, '_> {
         Ok(())
     }
 
+    #[inline(never)]
     fn object(&mut self, rule: &Rule, path: &Path<'_, 'a>, depth: u8) -> Result<(), Stop> {
         self.scan.enter();
         let mut seen = 0u64;
@@ -207,24 +229,22 @@ impl<'a> Walk<'a, '_> {
             {
                 self.fault(&at, "the same name a second time", "each name once");
             }
-            match rule.fields.iter().position(|field| name.is(field.name)) {
+            match rule.field(name) {
                 Some(index) => {
-                    seen |= 1u64.checked_shl(index as u32).unwrap_or(0);
+                    seen |= 1 << index;
                     self.value(&rule.fields[index].rule, &at, depth + 1)?;
                 }
                 None => self.value(&ANY, &at, depth + 1)?,
             }
         }
-        for (index, field) in rule.fields.iter().enumerate() {
-            if seen & 1u64.checked_shl(index as u32).unwrap_or(0) == 0 {
+        if seen & rule.needed != rule.needed {
+            for (_, field) in rule.fields.iter().enumerate().filter(|(index, _)| seen & (1 << index) == 0) {
                 self.missing(field, rule.fields, seen, path);
             }
         }
         Ok(())
     }
-}
 
-impl<'a> Walk<'a, '_> {
     #[cold]
     fn missing(&mut self, field: &Field, all: &[Field], seen: u64, path: &Path<'_, 'a>) {
         let is_there = |name: &&str| {
@@ -244,7 +264,7 @@ impl<'a> Walk<'a, '_> {
     }
 }
 
-impl Size {
+impl Size<'_> {
     fn prompt(&mut self, (chars, tokens): (u64, u64)) {
         self.all = (self.all.0 + chars, self.all.1 + tokens);
         self.largest = (self.largest.0.max(chars), self.largest.1.max(tokens));
@@ -253,7 +273,9 @@ impl Size {
 
 /// How many characters a string has: bytes that begin one, and an escape is one.
 fn chars(text: Text<'_>) -> u64 {
-    let begins = text.raw.iter().filter(|byte| **byte & 0xc0 != 0x80).count();
+    // By blocks whose count fits into a byte, so that the compiler makes vectors of it.
+    let begins = |block: &[u8]| usize::from(block.iter().map(|byte| u8::from(*byte & 0xc0 != 0x80)).sum::<u8>());
+    let begins: usize = text.raw.chunks(128).map(begins).sum();
     let spare = if text.escaped { text.raw.windows(2).filter(|pair| pair == b"\\u").count() * 5 } else { 0 };
     begins.saturating_sub(spare) as u64
 }

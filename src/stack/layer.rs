@@ -7,7 +7,7 @@ use tower_layer::Layer;
 
 use super::{StackService, base::Base};
 use crate::{
-    BackoffRetryLayer, ErrorClassifyLayer, KeyCheckLayer, QuotaMeterLayer,
+    BackoffRetryLayer, ErrorClassifyLayer, FallbackLayer, KeyCheckLayer, QuotaMeterLayer, RequestCheckLayer,
     key_check::{ApiKey, KeyError, OriginError},
     provider::OpenAi,
 };
@@ -16,13 +16,15 @@ use crate::{
 const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
 
 /// A stack for OpenAI's API, and for any that copies it: key and base URL from `OPENAI_API_KEY` and `OPENAI_BASE_URL`,
-/// limits learned from the answers, retries as [`BackoffRetryLayer::openai_sdk`] does them.
+/// limits learned from the answers, retries as [`BackoffRetryLayer::openai_sdk`] does them; what OpenAI would refuse is not
+/// sent.
 #[must_use]
 pub fn openai() -> Stack {
     let url = std::env::var("OPENAI_BASE_URL").ok().filter(|url| !url.trim().is_empty());
     let mut stack = Stack {
         key: ApiKey::from_env("OPENAI_API_KEY"),
         base: Base::parse(url.as_deref().unwrap_or(OPENAI_BASE_URL)).map(Arc::new),
+        request_check: RequestCheckLayer::new().openai(),
         key_check: None,
         retry: BackoffRetryLayer::openai_sdk(),
         quota: QuotaMeterLayer::new(),
@@ -32,13 +34,15 @@ pub fn openai() -> Stack {
     stack
 }
 
-/// All layers as one, in their recommended order. See the [module](super) for an example.
+/// All layers as one, in their recommended order; [`fallback`](Self::fallback) goes on last. See the [module](super) for an
+/// example.
 ///
 /// Its clones, and all services it makes, share one key, one quota and one budget.
 #[derive(Clone, Debug)]
 pub struct Stack {
     key: Result<ApiKey, KeyError>,
     base: Result<Arc<Base>, OriginError>,
+    request_check: RequestCheckLayer,
     /// `None` while something is wrong with key or base URL.
     key_check: Option<KeyCheckLayer>,
     retry: BackoffRetryLayer,
@@ -76,6 +80,14 @@ impl Stack {
     #[must_use]
     pub fn max_elapsed(mut self, max_elapsed: Duration) -> Self {
         self.retry = self.retry.max_elapsed(max_elapsed);
+        self
+    }
+
+    /// Another check of requests: [`RequestCheckLayer::new`] for an API that takes what OpenAI's does not. The size of a
+    /// stream is not looked at.
+    #[must_use]
+    pub fn request_check(mut self, request_check: RequestCheckLayer) -> Self {
+        self.request_check = request_check;
         self
     }
 
@@ -121,6 +133,36 @@ impl Stack {
         self.fault().map_or(Ok(self), Err)
     }
 
+    /// Puts a fallback over it, after all else is set.
+    ///
+    /// It sees requests as they come: one with no more than a path goes with that path to the other services too, and
+    /// another stack puts it under its own base URL.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http_body_util::Full;
+    /// use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
+    /// use tower_outbound::{fallback::{FallbackLayer, FallbackReport}, mock::MockApi, stack};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), tower::BoxError> {
+    /// let down = service_fn(|_: http::Request<Full<Bytes>>| async {
+    ///     Ok::<_, tower::BoxError>(http::Response::builder().status(503).body(Default::default())?)
+    /// });
+    /// let stack = |region| stack::openai().base_url(region).api_key("sk-test-0123456789");
+    /// let eu = stack("https://eu.api.example/v1").checked()?.layer(MockApi::builder().build());
+    /// let us = stack("https://us.api.example/v1").checked()?.fallback(FallbackLayer::new().service("eu", eu));
+    /// let service = ServiceBuilder::new().layer(us).service(down);
+    ///
+    /// let response = service.oneshot(http::Request::get("/models").body(Full::default())?).await?;
+    /// let by = response.extensions().get::<FallbackReport>().and_then(|report| report.by.as_deref());
+    /// assert_eq!((response.status().as_u16(), by), (200, Some("eu")));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn fallback<B, RB>(self, fallback: FallbackLayer<B, RB>) -> tower_layer::Stack<Self, FallbackLayer<B, RB>> {
+        tower_layer::Stack::new(self, fallback)
+    }
+
     fn fault(&self) -> Option<StackFault> {
         match (&self.base, &self.key_check, &self.key) {
             (Err(error), ..) => Some(StackFault::BaseUrl(*error)),
@@ -136,7 +178,12 @@ impl<S: Clone> Layer<S> for Stack {
     fn layer(&self, inner: S) -> Self::Service {
         let metered = self.quota.layer(self.classify.layer(inner));
         let keyed = option_layer(self.key_check.clone()).layer(metered);
-        StackService::new(self.retry.layer(keyed), self.base.clone().ok(), self.fault().map(Arc::new))
+        StackService {
+            inner: self.retry.layer(keyed),
+            base: self.base.clone().ok(),
+            fault: self.fault().map(Arc::new),
+            request_check: self.request_check.clone(),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use tower::{BoxError, util::Either};
 use tower_service::Service;
 
 use super::{StackFault, base::Base};
-use crate::{BackoffRetry, ErrorClassify, Gate, KeyCheck, QuotaMeter, Refused, body::Resend};
+use crate::{BackoffRetry, ErrorClassify, Gate, KeyCheck, QuotaMeter, Refused, RequestCheckLayer, body::Resend};
 
 type Metered<S> = QuotaMeter<ErrorClassify<S>>;
 
@@ -25,26 +25,27 @@ pub type Parts<S> = BackoffRetry<Either<KeyCheck<Metered<S>>, Metered<S>>>;
 /// A service under all layers. See the [module](super).
 ///
 /// # Errors
-/// Those of its parts; and [`Refused`] with a [`StackFault`] as its cause where key or base URL are not sound. A request
+/// Those of its parts; [`Refused`] with a [`BadRequest`](crate::request_check::BadRequest) as its cause for a request that
+/// can only fail, and with a [`StackFault`] where key or base URL are not sound. A request
 /// that carries its own `Authorization` needs no key.
 ///
 /// # Cancel safety
 /// Its future may be dropped at any point.
 pub struct StackService<S> {
-    inner: Parts<S>,
-    base: Option<Arc<Base>>,
-    fault: Option<Arc<StackFault>>,
-}
-
-impl<S> StackService<S> {
-    pub(super) fn new(inner: Parts<S>, base: Option<Arc<Base>>, fault: Option<Arc<StackFault>>) -> Self {
-        Self { inner, base, fault }
-    }
+    pub(super) inner: Parts<S>,
+    pub(super) base: Option<Arc<Base>>,
+    pub(super) fault: Option<Arc<StackFault>>,
+    pub(super) request_check: RequestCheckLayer,
 }
 
 impl<S: Clone> Clone for StackService<S> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), base: self.base.clone(), fault: self.fault.clone() }
+        Self {
+            inner: self.inner.clone(),
+            base: self.base.clone(),
+            fault: self.fault.clone(),
+            request_check: self.request_check.clone(),
+        }
     }
 }
 
@@ -71,11 +72,13 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         if let Some(fault) = self.fault_for(&request) {
-            let refused = Refused::new(Gate::Key, None, StackFault::clone(fault));
-            return ResponseFuture { state: State::Refused { refused: Some(refused) } };
+            return ResponseFuture::refused(Refused::new(Gate::Key, None, StackFault::clone(fault)));
         }
         if let Some(whole) = self.base.as_ref().and_then(|base| base.complete(request.uri())) {
             *request.uri_mut() = whole;
+        }
+        if let Some(refused) = self.request_check.refusal(&request) {
+            return ResponseFuture::refused(refused);
         }
         ResponseFuture { state: State::Called { future: self.inner.call(request) } }
     }
@@ -106,6 +109,13 @@ pin_project! {
     enum State<F> {
         Called { #[pin] future: F },
         Refused { refused: Option<Refused> },
+    }
+}
+
+impl<F> ResponseFuture<F> {
+    #[cold]
+    fn refused(refused: Refused) -> Self {
+        Self { state: State::Refused { refused: Some(refused) } }
     }
 }
 

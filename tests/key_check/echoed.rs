@@ -8,10 +8,14 @@ use std::{
 use http::Request;
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt};
 use tower_outbound::{
-    ApiError, ErrorClassifyLayer, ErrorKind, RetryHint,
+    ApiError, ErrorClassifyLayer, ErrorKind, Gate, Refused, RetryHint,
     backoff_retry::BackoffRetryLayer,
+    fallback::{Breaker, FallbackLayer},
     key_check::{KeyCheckLayer, KeySource, Placement, Token},
-    mock::{Script, ok, status},
+    mock::{Script, dropped, ok, status},
+    provider::OpenAi,
+    quota_meter::{QuotaMeterLayer, Refusal},
+    request_check::RequestCheckLayer,
 };
 use tracing::{
     Event, Metadata, Subscriber,
@@ -28,7 +32,7 @@ const PLAIN: &str = "sesame!";
 
 /// All that is told at any level.
 #[derive(Clone, Default)]
-struct Heard(Arc<Mutex<String>>);
+pub(crate) struct Heard(pub(crate) Arc<Mutex<String>>);
 
 struct Line<'a>(&'a mut String);
 
@@ -105,6 +109,25 @@ async fn a_clients_error_that_repeats_it_is_masked_and_means_the_same() {
     assert_eq!((meaning.kind(), meaning.may_have_reached_server()), (ErrorKind::Unavailable, false));
 }
 
+/// What a meter further in keeps of an answer that repeats it comes out as its own refusal still.
+#[tokio::test(start_paused = true)]
+async fn the_meters_refusal_is_masked_and_stays_one() {
+    let layer = KeyCheckLayer::new(named_key(PLAIN), origin());
+    let client = tower::service_fn(|_: Request<Text>| async {
+        let error = ApiError::new(ErrorKind::QuotaExhausted, RetryHint::Never);
+        let error = error.with_message("the key sesame! has no money left").with_code("no_money");
+        let spent = Refusal::Spent { error, wait: secs(7.0) };
+        Err::<http::Response<Text>, BoxError>(Refused::new(Gate::Quota, Some(secs(5.0)), spent).into())
+    });
+    let error = layer.layer(client).oneshot(get()).await.unwrap_err();
+    hides(&all_of(&error), "an error");
+    let refused: &Refused = error.downcast_ref().expect("a refusal");
+    assert_eq!((refused.by(), refused.wait()), (Gate::Quota, Some(secs(5.0))));
+    let Some(Refusal::Spent { error, wait }) = refused.cause().downcast_ref() else { panic!("{refused:?}") };
+    assert_eq!((error.message(), error.code()), (Some("the key *** has no money left"), Some("no_money")));
+    assert_eq!((error.kind(), *wait), (ErrorKind::QuotaExhausted, secs(7.0)));
+}
+
 /// Every way in which a key can fail, with everything that is told of it.
 #[tokio::test(start_paused = true)]
 async fn no_event_tells_it() {
@@ -137,4 +160,51 @@ async fn no_event_tells_it() {
         assert!(told.contains(expected), "{expected}: {told}");
     }
     hides(&told, "an event");
+}
+
+/// All layers, over a server that repeats the key in whatever it says: what comes out of a call, and what is told of it.
+#[tokio::test(start_paused = true)]
+async fn no_layer_of_the_crate_tells_it() {
+    let heard = Heard::default();
+    let _guard = set_default(heard.clone());
+    let said = |code: u16, kind: &str| {
+        let body = format!(r#"{{"error":{{"message":"{PLAIN} {kind}: sesame%21","type":"{kind}","code":"{kind}"}}}}"#);
+        status(code).header("content-type", "application/json").header("x-request-id", PLAIN).body(body)
+    };
+    let mut failed = 0;
+    for step in [
+        said(400, "invalid_request_error"),
+        said(401, "invalid_api_key"),
+        said(403, "forbidden"),
+        said(413, "too_large"),
+        said(429, "rate_limit_exceeded").header("retry-after", 1),
+        said(429, "insufficient_quota"),
+        said(503, "overloaded"),
+        said(200, "fine").truncated(),
+        status(500).header("content-type", "text/html").body(PLAIN),
+        dropped(),
+    ] {
+        let layer = KeyCheckLayer::new(named_key(PLAIN), origin()).placement(Placement::query("key"));
+        let script = Script::new().otherwise(step);
+        let mut stack = ServiceBuilder::new()
+            .layer(RequestCheckLayer::new())
+            .layer(FallbackLayer::new().breaker(Breaker::new()))
+            .layer(BackoffRetryLayer::new())
+            .layer(&layer)
+            .layer(QuotaMeterLayer::new())
+            .layer(ErrorClassifyLayer::new(OpenAi))
+            .service(script);
+        for _ in 0..3 {
+            match ready(&mut stack).await.call(get()).await {
+                Ok(response) => hides(&format!("{:?}", response.extensions()), "a response's extensions"),
+                Err(error) => {
+                    failed += 1;
+                    hides(&all_of(&error), "an error");
+                }
+            }
+            hides(&format!("{:?}", layer.snapshot()), "the snapshot");
+        }
+    }
+    assert!(failed >= 6, "refusals and errors were among them: {failed}");
+    hides(&heard.0.lock().unwrap(), "an event");
 }

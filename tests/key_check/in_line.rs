@@ -11,7 +11,7 @@ use tower_outbound::{
     backoff_retry::BackoffRetryLayer,
     key_check::KeyCheckLayer,
     mock::{Limits, MockApi},
-    quota_meter::{QuotaMeterLayer, ResponseBody},
+    quota_meter::{QuotaMeterLayer, ResponseBody, Scoping},
 };
 
 use super::{KEY, layer, rejected};
@@ -119,7 +119,7 @@ async fn found_well_again_the_line_moves_on_as_before() {
 /// Without a layer that learns of keys, a lease can be ended by hand: for key pools of one's own.
 #[tokio::test(start_paused = true)]
 async fn a_lease_ended_by_hand_turns_its_own_calls_back_and_no_others() {
-    let (key, meter) = (layer(), QuotaMeterLayer::new().seed(1));
+    let (key, meter) = (layer(), QuotaMeterLayer::new().scoping(Scoping::one()).seed(1));
     let api = used_up(&key, &meter).await;
     let other = tower_outbound::key_check::KeyCheckLayer::new(
         tower_outbound::key_check::ApiKey::new("sk-other").unwrap(),

@@ -6,9 +6,11 @@ mod common;
 
 mod dead;
 mod echoed;
+mod every_type;
 mod folder;
 mod given;
 mod in_line;
+mod in_stack;
 mod placed;
 mod pools;
 mod secrets;

@@ -20,8 +20,11 @@ use http_body::Body;
 use tokio::task::JoinHandle;
 use tower::{BoxError, Service, ServiceBuilder, util::BoxCloneService};
 use tower_outbound::{
-    ApiKey, BackoffRetryLayer, ErrorClassifyLayer, KeyCheckLayer, Origin, QuotaMeterLayer, backoff_retry::RetryReport,
-    find_cause, provider::OpenAi, quota_meter::Refusal,
+    ApiKey, BackoffRetryLayer, ErrorClassifyLayer, KeyCheckLayer, Origin, QuotaMeterLayer,
+    backoff_retry::RetryReport,
+    find_cause,
+    provider::OpenAi,
+    quota_meter::{Refusal, Scoping},
 };
 
 use self::common::{Desk, Reply, Text, named, reply, settled, told_limit};
@@ -42,7 +45,8 @@ impl Stack {
         Self {
             retry: BackoffRetryLayer::new().seed(1),
             key: KeyCheckLayer::new(key, Origin::parse("https://api.example").unwrap()),
-            meter: QuotaMeterLayer::new().seed(1),
+            // Calls with a key and calls without one stand in one line.
+            meter: QuotaMeterLayer::new().scoping(Scoping::one()).seed(1),
             desk: Desk::default(),
         }
     }

@@ -169,6 +169,39 @@ async fn after_it_calls_leave_at_the_rate_of_the_refill() {
     assert!((5..=6).contains(&left), "{left} calls in 5.5 s at one a second");
 }
 
+/// A good answer takes longer than a 429, and says of the last gate that it was long enough only once the next is closed.
+#[tokio::test(start_paused = true)]
+async fn gates_do_not_double_while_calls_succeed_between_them() {
+    let office = Office::with_left(meter(), 6_000, 1_000).await;
+    for n in 0..6 {
+        let (slow, quick) = (format!("slow{n}"), format!("quick{n}"));
+        let (_slow, quick_call) = (office.call(&slow), office.call(&quick));
+        sleep(ms(100)).await;
+        office.desk.answer(&quick, later("1")).await;
+        let wait = again(quick_call.await.unwrap());
+        assert!(wait <= secs(2.5), "{wait:?} after {n} gates");
+        office.desk.answer(&slow, reply(200)).await;
+        sleep(wait).await;
+    }
+}
+
+/// The server said that nothing is left, and when there is room for one.
+#[tokio::test(start_paused = true)]
+async fn as_it_opens_one_leaves_and_the_next_a_refill_later() {
+    let office = Office::with_left(meter(), 60, 1).await;
+    let _first = office.call("first");
+    settled().await;
+    let mut reply = told(429, 60, 0);
+    reply.headers_mut().insert("retry-after", "2".parse().unwrap());
+    office.desk.answer("first", reply).await;
+    let opens = Instant::now() + office.meter.snapshot().gate_opens_in.unwrap();
+    let _calls = office.many(5);
+    for left in 1..4 {
+        tokio::time::sleep_until(opens + secs(f64::from(left - 1)) + ms(10)).await;
+        assert_eq!(office.desk.count() - 2, left as usize, "{:?}", office.meter.snapshot());
+    }
+}
+
 /// Answers of calls that left before the 429 come in while the gate is closed; they let nobody out at once either.
 #[tokio::test(start_paused = true)]
 async fn late_answers_do_not_undo_the_slow_release() {

@@ -235,3 +235,81 @@ async fn a_permit_does_not_open_a_closed_gate() {
     sleep(secs(60.0)).await;
     assert_eq!(office.desk.open(), ["x"]);
 }
+
+/// Nobody went with it: what it took goes to others, and it is worth nothing.
+#[tokio::test(start_paused = true)]
+async fn a_permit_that_is_kept_for_too_long_is_taken_back() {
+    // A window of an hour, of which nothing comes back before.
+    let hour = |mut answer: crate::common::Reply| {
+        for (name, value) in [("ratelimit-limit", "60"), ("ratelimit-remaining", "1"), ("ratelimit-reset", "3600")] {
+            answer.headers_mut().insert(name, http::HeaderValue::from_static(value));
+        }
+        answer
+    };
+    let office = Office::new(meter());
+    let first = office.call("first");
+    settled().await;
+    office.desk.answer("first", hour(reply(200))).await;
+    first.await.unwrap().unwrap();
+    let permit = office.meter.handle().try_acquire(&named("x")).unwrap();
+    let _waits = office.call("waits");
+    sleep(secs(59.9)).await;
+    assert_eq!(office.desk.count(), 1);
+    sleep(secs(0.2)).await;
+    assert_eq!(office.sent_after(1), ["waits"]);
+    let _late = office.send(with(named("late"), permit));
+    settled().await;
+    assert_eq!((office.desk.count(), office.meter.snapshot().waiting), (2, 1));
+
+    let short = Office::with_left(meter().permit_time(secs(1.0)), 60, 5).await;
+    let _permit = short.meter.handle().try_acquire(&named("x")).unwrap();
+    assert_eq!(short.meter.snapshot().in_flight, 1);
+    sleep(secs(1.0)).await;
+    assert_eq!(short.meter.snapshot().in_flight, 0);
+}
+
+fn asking(name: &str, most: u32) -> Request<Text> {
+    named(name).map(|_| Full::new(format!(r#"{{"model":"gpt-x-mini","max_tokens":{most}}}"#).into()))
+}
+
+/// At 8 for a million tokens of output.
+#[tokio::test(start_paused = true)]
+async fn calls_under_way_count_against_the_budget() {
+    let (layer, _) = clock(priced().budget_per_day(10.0));
+    let office = Office::new(layer);
+    let mut calls: Vec<_> = (0..50).map(|n| office.send(asking(&n.to_string(), 300_000))).collect();
+    settled().await;
+    // 2.40 each, so that four are under way, or one by one.
+    assert_eq!(office.desk.count(), 4);
+    let fifth = calls.remove(4).await.unwrap();
+    let (refused, reason) = refusal(&fifth);
+    assert!(matches!(reason, Refusal::OverBudget { spent: 0.0, under_way, .. } if *under_way > 9.5), "{reason:?}");
+    assert_eq!(refused.wait(), None, "what is under way may cost less");
+    // What is under way and comes to nothing is free again; what is answered counts as what it used.
+    calls.remove(0).abort();
+    settled().await;
+    office.desk.answer("1", reply(500)).await;
+    let mut answer = reply(200);
+    answer.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
+    *answer.body_mut() = Full::new(r#"{"usage":{"prompt_tokens":0,"completion_tokens":50000}}"#.into());
+    office.desk.answer("2", answer).await;
+    calls.remove(1).await.unwrap().unwrap().into_body().collect().await.unwrap();
+    assert_eq!(office.meter.handle().totals().of_today().money, 0.4);
+    let sent = office.desk.count();
+    let _more: Vec<_> = (0..9).map(|_| office.send(asking("more", 300_000))).collect();
+    settled().await;
+    // 0.40 are spent and 2.40 under way: two more, and not quite three.
+    assert_eq!(office.desk.count() - sent, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permit_holds_its_money_and_gives_it_back() {
+    let (layer, _) = clock(priced().budget_per_day(10.0));
+    let handle = layer.handle();
+    let permits =
+        [handle.try_acquire(&asking("a", 600_000)).unwrap(), handle.try_acquire(&asking("b", 600_000)).unwrap()];
+    assert!(handle.try_acquire(&asking("c", 600_000)).is_err());
+    drop(permits);
+    assert!(handle.try_acquire(&asking("c", 1_200_000)).is_ok());
+    assert!(handle.try_acquire(&asking("c", 1_250_000)).is_err(), "more than there is");
+}

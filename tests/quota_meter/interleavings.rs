@@ -167,7 +167,15 @@ impl World {
         self.ended += 1;
     }
 
+    /// What the meter thinks is left, of requests and of tokens, and how many answers it has heard.
+    fn left(&self) -> ([f64; 2], u64) {
+        let now = self.layer.snapshot();
+        let left = [now.requests, now.tokens].map(|level| level.map_or(f64::INFINITY, |level| level.remaining));
+        (left, now.counts.succeeded + now.counts.limited)
+    }
+
     async fn act(&mut self, act: &Act) {
+        let (before, heard) = self.left();
         match *act {
             Act::Arrive { tokens, held } => self.arrive(tokens, held),
             Act::Answer { nth, how } => self.answer(nth, how),
@@ -180,6 +188,13 @@ impl World {
         self.charge();
         let now = self.layer.snapshot();
         assert!(now.in_flight <= now.window as usize || now.counts.limited > 0, "{now:?}");
+        // Only what a server says takes a level below zero, never a call that is let go.
+        let (after, heard_now) = self.left();
+        if heard_now == heard {
+            for (before, after) in before.into_iter().zip(after) {
+                assert!(after >= before.min(0.0) - 1e-6, "from {before} to {after} by {act:?}: {now:?}");
+            }
+        }
     }
 
     /// All that is left runs to its end.

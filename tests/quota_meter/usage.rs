@@ -10,8 +10,8 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use proptest::prelude::*;
 use tower::{Layer, Service, service_fn};
 use tower_outbound::{
-    QuotaMeterLayer, TokenCost,
-    quota_meter::{Estimate, Refusal, ResponseBody, Scoping, Used},
+    QuotaMeterLayer, TokenCost, nz,
+    quota_meter::{Estimate, Quota, Refusal, ResponseBody, Scoping, Used},
 };
 
 use super::{Office, costing, limits, meter, refusal};
@@ -297,4 +297,49 @@ async fn streams_of_each_api() {
             assert_eq!((used.input_tokens, used.output_tokens), expected, "{stream}");
         }
     }
+}
+
+/// Anthropic limits them apart.
+#[tokio::test(start_paused = true)]
+async fn input_is_taken_of_the_limit_of_input_and_output_of_its_own() {
+    let apart = |mut answer: Reply| {
+        for (name, amount) in [("input-tokens", "1000"), ("output-tokens", "1000")] {
+            for field in ["limit", "remaining"] {
+                let name = format!("anthropic-ratelimit-{name}-{field}");
+                answer.headers_mut().insert(http::HeaderName::try_from(name).unwrap(), amount.parse().unwrap());
+            }
+        }
+        answer
+    };
+    let asking = |name: &str, most: u32| posting(name, &format!("{:400}", format!(r#"{{"max_tokens":{most}}}"#)));
+    let office = Office::new(one());
+    whole(&office, costing("first", 0), apart(reply(200))).await;
+    let first = office.send(asking("a", 900));
+    // 100 of input each; of output 100 are left.
+    let _calls = [office.send(asking("b", 50)), office.send(asking("c", 400))];
+    settled().await;
+    assert_eq!(office.sent_after(1), ["a", "b"]);
+    // It took 10 of its 900: 990 - 50 are left now.
+    let usage = r#"{"usage":{"input_tokens":100,"output_tokens":10}}"#;
+    office.desk.answer("a", answer(usage, "application/json")).await;
+    first.await.unwrap().unwrap().into_body().collect().await.unwrap();
+    settled().await;
+    assert_eq!(office.sent_after(3), ["c"]);
+    // Of 1,000 tokens in all that somebody named, the body tells how many are input.
+    let _goes = office.send(with(asking("d", 0), TokenCost(480)));
+    settled().await;
+    assert_eq!(office.sent_after(4), ["d"]);
+}
+
+/// One's own limit knows only what the meter counts.
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_was_given_is_settled_whatever_the_server_says() {
+    let quota = Quota::learned().tokens_per_minute(nz!(2_000));
+    let office = with_tokens(one().quota(quota)).await;
+    let usage = r#"{"usage":{"prompt_tokens":100,"completion_tokens":40}}"#;
+    let told = limits(answer(usage, "application/json"), "tokens", 60_000, 59_000, "1s");
+    whole(&office, costing("a", 2_000), told).await;
+    let _goes = office.send(costing("b", 1_850));
+    settled().await;
+    assert_eq!(office.sent_after(2), ["b"]);
 }

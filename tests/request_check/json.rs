@@ -172,6 +172,19 @@ proptest! {
         agrees(&body);
     }
 
+    /// Where numbers are asked for, they are read another way.
+    #[test]
+    fn it_takes_what_serde_json_takes_of_tokens(
+        numbers in prop::collection::vec("(0|[0-9]{1,12}|[0-9]{1,11}[.eE,-][0-9]{0,3}|[0-9]{1,3}[a}])[ \n]{0,2}", 1..4),
+        end in prop::sample::select(&["]", "", "}"][..]),
+    ) {
+        let input = format!("[ {}{end}", numbers.join(","));
+        let valid = serde_json::from_str::<Vec<f64>>(&input).is_ok_and(|input| input.iter().all(|value| value.fract() == 0.0));
+        let body = format!(r#"{{"model":"m","input":{input}}}"#);
+        let told = send(&RequestCheckLayer::new().openai(), json(crate::EMBEDDINGS, body.clone()));
+        prop_assert_eq!(told.is_none(), valid, "{}: {:?}", body, told);
+    }
+
     #[test]
     fn no_setting_panics_on_any_bytes(body in prop::collection::vec(any::<u8>(), 0..60), depth: u8) {
         let layer = RequestCheckLayer::new().openai().unique_names().max_depth(depth).chars_per_token(0.0).tokens_per_minute(1);

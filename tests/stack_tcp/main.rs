@@ -4,6 +4,7 @@
 
 mod every_fault;
 mod key;
+mod ready_made;
 mod spent;
 mod wire;
 

@@ -27,7 +27,10 @@ const QUESTION: &str = r#"{"model":"m","messages":[{"role":"user","content":"Hel
 type Outbound = StackService<Client<HttpConnector, Full<Bytes>>>;
 
 async fn answer(State(outbound): State<Outbound>, question: Bytes) -> axum::response::Response {
-    let request = Request::post("/chat/completions").body(Full::new(question)).unwrap();
+    let request = Request::post("/chat/completions")
+        .header("content-type", "application/json")
+        .body(Full::new(question))
+        .unwrap();
     match outbound.oneshot(request).await {
         Ok(response) => response.map(axum::body::Body::new),
         Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
@@ -41,7 +44,10 @@ async fn asked(router: Router, times: usize) -> Vec<StatusCode> {
     let server = tokio::spawn(async move { axum::serve(listener, router).await });
     let client = Client::builder(TokioExecutor::new()).build_http();
     let calls = (0..times).map(|_| {
-        let request = Request::post(&url).body(Full::new(Bytes::from_static(QUESTION.as_bytes()))).unwrap();
+        let request = Request::post(&url)
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from_static(QUESTION.as_bytes())))
+            .unwrap();
         client.request(request)
     });
     let statuses = join_all(calls).await.into_iter().map(|response| response.unwrap().status()).collect();
@@ -153,9 +159,12 @@ async fn any_order_of_layers_answers_every_call() {
             put_over(ConcurrencyLimitLayer::new(2)),
         ];
         let service = order.iter().fold(BoxCloneService::new(bottom), |inner, layer| layers[*layer](inner));
-        let calls = (0..20).map(|_| {
+        let calls = (0..6).map(|_| {
             let body = Full::new(Bytes::from_static(QUESTION.as_bytes()));
-            let request = Request::post("https://api.test/v1/chat/completions").body(body).unwrap();
+            let request = Request::post("https://api.test/v1/chat/completions")
+                .header("content-type", "application/json")
+                .body(body)
+                .unwrap();
             service.clone().oneshot(request)
         });
         for result in join_all(calls).await {
@@ -164,6 +173,6 @@ async fn any_order_of_layers_answers_every_call() {
                 Err(error) => panic!("{order:?}: {error}"),
             }
         }
-        assert!(api.counters().calls >= 20);
+        assert!(api.counters().calls >= 6);
     }
 }

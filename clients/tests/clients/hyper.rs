@@ -37,7 +37,8 @@ async fn the_stack_has_a_name() {
     let layer = stack::openai().base_url(&endpoint.base_url).api_key(&endpoint.key);
     let stack: StackService<Client<HttpConnector, Full<Bytes>>> = layer.layer(client);
     let body = r#"{"model":"m","messages":[{"role":"user","content":"Hello"}]}"#;
-    let request = Request::post("/chat/completions").body(Full::new(Bytes::from(body))).unwrap();
+    let request = Request::post("/chat/completions").header("content-type", "application/json");
+    let request = request.body(Full::new(Bytes::from(body))).unwrap();
     let response = stack.oneshot(request).await.unwrap();
     assert_eq!(response.status(), 200);
     assert!(response.into_body().collect().await.unwrap().to_bytes().starts_with(b"{"));

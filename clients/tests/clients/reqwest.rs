@@ -16,9 +16,14 @@ use http_body_util::{BodyExt, Full};
 use reqwest::{ClientBuilder, multipart};
 use serde_json::{Value, json};
 use tower_outbound::{
-    ApiError, ErrorKind, TokenCost,
-    bridge::reqwest::{Client, ReqwestService},
+    ApiError, ApiKey, ErrorKind, KeyCheckLayer, Origin, TokenCost,
+    bridge::{
+        reqwest::{Client, ReqwestService},
+        reqwest_middleware::TowerMiddleware,
+    },
+    fallback::{FallbackLayer, FallbackReport, LastGood},
     find_cause,
+    key_check::Placement,
     mock::MockApi,
     stack,
 };
@@ -182,6 +187,61 @@ async fn no_error_shows_a_key_in_its_url() {
     assert_eq!(url.path(), "/v1/models");
 }
 
+/// As `KeyCheck` puts it where an API takes it nowhere else.
+#[tokio::test]
+async fn no_response_shows_a_key_in_its_url() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let kept = asked.clone();
+    let server = Server::start(move |request: Request<hyper::body::Incoming>| {
+        kept.lock().unwrap().push(request.uri().to_string());
+        let response = Response::builder().status(if request.uri().path() == "/away" { 307 } else { 400 });
+        let response = response.header("location", "/here?key=AIzaSyA0123456789abcdef&page=3");
+        async move { response.body(Full::<Bytes>::default()).unwrap() }
+    });
+    let server = server.await.unwrap();
+    // The second is one that nothing would take for a key.
+    for (parameter, key) in [("key", "AIzaSyA0123456789abcdef"), ("who", "just-me-and-myself")] {
+        let origin = Origin::parse(&server.url("")).unwrap();
+        let key_check = KeyCheckLayer::new(ApiKey::new(key).unwrap(), origin).placement(Placement::query(parameter));
+        let client = ReqwestService::build(plain()).unwrap().layered(key_check.clone());
+        for path in ["/models", "/models?page=2"] {
+            let response = client.get(server.url(path)).send().await.unwrap();
+            assert!(asked.lock().unwrap().last().unwrap().contains(key), "it was sent");
+            assert_eq!(response.url().as_str(), server.url(path));
+            let error = response.error_for_status().unwrap_err();
+            assert!(!format!("{error} {error:?}").contains(key), "{error:?}");
+
+            let middleware = reqwest_middleware::ClientBuilder::new(plain().build().unwrap());
+            let middleware = middleware.with(TowerMiddleware::new(key_check.clone())).build();
+            let response = middleware.get(server.url(path)).send().await.unwrap();
+            assert_eq!(response.url().as_str(), server.url(path));
+        }
+        let away = client.get(server.url("/away")).send().await.unwrap();
+        assert_eq!(away.url().as_str(), server.url("/here?page=3"));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_was_kept_has_the_url_that_was_asked_for() {
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = calls.clone();
+    let server = Server::start(move |_| {
+        let status = if counted.fetch_add(1, Ordering::Relaxed) == 0 { 200 } else { 503 };
+        let response = Response::builder().status(status).body(Full::new(Bytes::from_static(b"{}"))).unwrap();
+        async move { response }
+    });
+    let server = server.await.unwrap();
+    let fallback = FallbackLayer::new().last_good(LastGood::new());
+    let client = ReqwestService::build(plain()).unwrap().layered(fallback);
+    for by in [None, Some("last good answer")] {
+        let response = client.get(server.url("/models?page=2")).send().await.unwrap();
+        let report = response.extensions().get::<FallbackReport>();
+        assert_eq!(report.and_then(|report| report.by.as_deref()), by);
+        assert_eq!(response.url().as_str(), server.url("/models?page=2"));
+        assert_eq!(response.text().await.unwrap(), "{}");
+    }
+}
+
 #[tokio::test]
 async fn a_time_limit_of_its_own_is_kept() {
     let calls = Arc::new(AtomicU32::new(0));
@@ -191,7 +251,7 @@ async fn a_time_limit_of_its_own_is_kept() {
         std::future::pending::<Response<Full<Bytes>>>()
     });
     let url = server.await.unwrap();
-    let error = client(plain()).get(url.url("/")).timeout(Duration::from_millis(20)).send().await.unwrap_err();
+    let error = client(plain()).get(url.url("/")).timeout(Duration::from_millis(200)).send().await.unwrap_err();
     assert_eq!(find_cause::<ApiError>(&*error).map(ApiError::kind), Some(ErrorKind::Timeout));
     assert_eq!(calls.load(Ordering::Relaxed), 3, "each sending has it");
 }

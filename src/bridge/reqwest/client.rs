@@ -8,13 +8,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, Uri};
 use pin_project_lite::pin_project;
 use reqwest::IntoUrl;
 use tower::{BoxError, ServiceExt, util::Oneshot};
 use tower_service::Service;
 
-use super::{Body, RequestBuilder, body::Maker};
+use super::{Body, RequestBuilder, body::Maker, future::with_url_of};
 
 /// Default for [`Client::max_replay`].
 const MAX_REPLAY: usize = 1024 * 1024;
@@ -135,7 +135,7 @@ where
 
     fn call(&mut self, request: reqwest::Request) -> Self::Future {
         match incoming(request, self.max_replay, None) {
-            Ok(request) => ExecuteFuture::new(self.service.call(request)),
+            Ok(request) => ExecuteFuture::new(request.uri().clone(), self.service.call(request)),
             Err(error) => ExecuteFuture { state: State::Failed { error: Some(error) } },
         }
     }
@@ -155,14 +155,15 @@ pin_project! {
     #[derive(Debug)]
     #[project = StateProj]
     enum State<F> {
-        Called { #[pin] future: F },
+        Called { #[pin] future: F, uri: Uri },
         Failed { error: Option<reqwest::Error> },
     }
 }
 
 impl<F> ExecuteFuture<F> {
-    pub(in crate::bridge) fn new(future: F) -> Self {
-        Self { state: State::Called { future } }
+    /// `uri`: as the request has it above all layers.
+    pub(in crate::bridge) fn new(uri: Uri, future: F) -> Self {
+        Self { state: State::Called { future, uri } }
     }
 }
 
@@ -176,9 +177,9 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProj::Called { future } => {
+            StateProj::Called { future, uri } => {
                 let response = ready!(future.poll(cx)).map_err(Into::into)?;
-                Poll::Ready(Ok(reqwest::Response::from(response.map(reqwest::Body::wrap))))
+                Poll::Ready(Ok(with_url_of(uri, response.map(reqwest::Body::wrap).into())))
             }
             StateProj::Failed { error } => error.take().map_or(Poll::Pending, |error| Poll::Ready(Err(error.into()))),
         }

@@ -9,17 +9,20 @@ use std::{
 };
 
 use http::{
-    Request, Response,
+    Request, Response, Uri,
     header::{CONTENT_LENGTH, CONTENT_TYPE},
     request::Parts,
 };
 use pin_project_lite::pin_project;
-use reqwest::ResponseBuilderExt;
+use reqwest::{ResponseBuilderExt, Url};
 use tower::BoxError;
 use tower_service::Service;
 
 use super::{ReqwestService, body::Making};
 use crate::error::shows_key;
+
+/// What reqwest makes up for a response with no mark.
+const UNKNOWN_HOST: &str = "no.url.provided.local";
 
 type Sending = <reqwest::Client as Service<reqwest::Request>>::Future;
 
@@ -108,10 +111,44 @@ pub(in crate::bridge) fn put_in(mut parts: Parts, mut made: reqwest::Request) ->
     Request::from_parts(parts, made.body_mut().take().unwrap_or_default())
 }
 
-/// With the mark from which reqwest reads the URL when it takes the response back. Only its own builder can put it.
+/// With the URL that it came from, but for a key in it.
 pub(in crate::bridge) fn with_url(response: reqwest::Response) -> Response<reqwest::Body> {
-    let url = response.url().clone();
-    let mut response = Response::from(response);
+    let mut url = response.url().clone();
+    if let Some(query) = url.query()
+        && shows_key(query)
+    {
+        let kept: Vec<&str> = query.split('&').filter(|pair| !shows_key(pair)).collect();
+        let kept = kept.join("&");
+        url.set_query((!kept.is_empty()).then_some(&kept));
+    }
+    marked(response.into(), url)
+}
+
+/// A response in reqwest's own type, with the request's URL where a layer has added to that, as a key, or has answered
+/// itself; one that came by a redirect keeps where it came from.
+pub(super) fn with_url_of(uri: &Uri, response: reqwest::Response) -> reqwest::Response {
+    let url = response.url();
+    let is_unknown = url.host_str() == Some(UNKNOWN_HOST);
+    if !is_unknown && !has_more_query(url, uri) {
+        return response;
+    }
+    match uri.to_string().parse() {
+        Ok(url) => marked(response.into(), url).into(),
+        Err(_) => response,
+    }
+}
+
+fn has_more_query(url: &Url, uri: &Uri) -> bool {
+    let added = match (url.query(), uri.query()) {
+        (Some(query), Some(own)) => query.strip_prefix(own).is_some_and(|more| more.starts_with('&')),
+        (Some(_), None) => true,
+        (None, _) => false,
+    };
+    added && url.path() == uri.path() && url.host_str() == uri.host() && url.port() == uri.port_u16()
+}
+
+/// With the mark from which reqwest reads the URL when it takes the response back. Only its own builder can put it.
+fn marked(mut response: Response<reqwest::Body>, url: Url) -> Response<reqwest::Body> {
     let mut builder = Response::builder();
     swap_extensions(&mut builder, &mut response);
     builder = builder.url(url);

@@ -26,7 +26,8 @@
 //! # Redirects and keys
 //! reqwest takes `Authorization` off a request that is redirected to another host, but not `x-api-key`, `api-key` or
 //! `x-goog-api-key`. [`ReqwestService::build`] follows redirects within one origin only; any other comes out as the
-//! response it is, with its `Location`. A URL in which a key can be seen is taken out of errors.
+//! response it is, with its `Location`. A URL in which a key can be seen is taken out of errors, and a response's URL is
+//! without the key.
 
 pub(super) mod body;
 pub(super) mod client;

@@ -119,7 +119,7 @@ impl<S> RequestBuilder<S> {
         RB: http_body::Body<Data: Into<Bytes>, Error: Into<BoxError>> + Send + Sync + 'static,
     {
         let (client, request) = self.build()?;
-        ExecuteFuture::new(client.into_service().oneshot(request)).await
+        ExecuteFuture::new(request.uri().clone(), client.into_service().oneshot(request)).await
     }
 }
 

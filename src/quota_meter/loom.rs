@@ -1,0 +1,190 @@
+//! The core behind its lock, with its wakers, under every order in which three threads can meet:
+//! `RUSTFLAGS="--cfg outbound_loom" cargo test --manifest-path loom/Cargo.toml --lib loom`.
+//!
+//! Time stands still: nobody is woken by a timer, so a wake that gets lost is a deadlock, which loom reports.
+
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use loom::{
+    future::block_on,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use super::{
+    Estimate, Quota, ScopeName, Scoping, Settings,
+    book::{Accounts, Book},
+    core::Outcome,
+    refusal::Refusal,
+    scope::{Arriving, Demand, Entry, Flight, Scope, Turn, Waiter},
+};
+use crate::{ApiError, ErrorKind, RetryHint, limits::Limits};
+
+fn model(test: impl Fn() + Sync + Send + 'static) {
+    let mut model = loom::model::Builder::new();
+    // Found enough in practice; all orders would take hours.
+    model.preemption_bound = Some(3);
+    model.check(test);
+}
+
+/// A scope that lets one call go at a time: the other places of its first window are taken.
+fn narrow() -> (Arc<Scope>, Vec<Flight>) {
+    let max_queue = const { std::num::NonZero::new(10).expect("not zero") };
+    let settings = Settings {
+        max_wait: None,
+        max_queue,
+        spent_recheck: Duration::from_secs(60),
+        seed: Some(1),
+        max_scopes: max_queue,
+        scoping: Scoping::default(),
+        estimate: Estimate::default(),
+        accounts: Arc::default(),
+        quota: Quota::learned(),
+    };
+    let scope = Scope::new(ScopeName::default(), settings, Book::new(Accounts::default()));
+    let taken = (0..3).map(|seq| match arrive(&scope, seq) {
+        Entry::Go(flight) => flight,
+        _ => panic!("the first window has four places"),
+    });
+    let taken = taken.collect();
+    (scope, taken)
+}
+
+fn arrive(scope: &Arc<Scope>, seq: u64) -> Entry {
+    let demand = Demand { tokens: 0, bytes: 0 };
+    Arc::clone(scope).arrive(&Arriving { class: 0, seq, had_its_turn: false, demand }, None)
+}
+
+/// Waits for its turn, as its future does when it is moved from one task to another in between.
+fn turn(waiter: &mut Waiter) -> Result<Flight, Refusal> {
+    let first = waiter.poll(&mut Context::from_waker(Waker::noop()))?;
+    if let Turn::Now(flight) = first {
+        return Ok(flight);
+    }
+    block_on(poll_fn(|cx| match waiter.poll(cx) {
+        Ok(Turn::Now(flight)) => Poll::Ready(Ok(flight)),
+        Ok(Turn::Later(_)) => Poll::Pending,
+        Err(refusal) => Poll::Ready(Err(refusal)),
+    }))
+}
+
+/// A whole call, which ends as `outcome` says; whether it was sent.
+fn call(scope: &Arc<Scope>, seq: u64, outcome: Outcome<'_>) -> bool {
+    let mut flight = match arrive(scope, seq) {
+        Entry::Go(flight) => flight,
+        Entry::Refused(_) => return false,
+        Entry::Wait(mut waiter) => {
+            let Ok(mut flight) = turn(&mut waiter) else { return false };
+            if !flight.send() {
+                // The gate has closed, or the money is gone, between its grant and its leaving.
+                waiter.rejoin(flight);
+                return false;
+            }
+            flight
+        }
+    };
+    flight.settle(outcome);
+    true
+}
+
+/// A call that is given up, wherever it stands after its first look.
+fn given_up(scope: &Arc<Scope>, seq: u64) {
+    if let Entry::Wait(mut waiter) = arrive(scope, seq) {
+        let _ = waiter.poll(&mut Context::from_waker(Waker::noop()));
+    }
+}
+
+#[track_caller]
+fn assert_empty(scope: &Scope, taken: Vec<Flight>) {
+    let now = scope.snapshot();
+    assert_eq!((now.in_flight, now.waiting), (taken.len(), 0), "{now:?}");
+    drop(taken);
+    assert_eq!(scope.snapshot().in_flight, 0);
+}
+
+/// Runs these on a thread each, and one more here.
+fn together(scope: &Arc<Scope>, one: fn(&Arc<Scope>), other: fn(&Arc<Scope>), here: fn(&Arc<Scope>)) {
+    let threads = [one, other].map(|act| {
+        let scope = Arc::clone(scope);
+        thread::spawn(move || act(&scope))
+    });
+    here(scope);
+    threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+}
+
+#[test]
+fn every_call_has_its_turn_though_one_is_given_up() {
+    model(|| {
+        let (scope, taken) = narrow();
+        let whole = |scope: &Arc<Scope>| assert!(call(scope, 10, Outcome::Other));
+        together(&scope, whole, |scope| assert!(call(scope, 11, Outcome::Other)), |scope| given_up(scope, 9));
+        assert_empty(&scope, taken);
+    });
+}
+
+#[test]
+fn three_through_one_place_all_have_their_turn() {
+    model(|| {
+        let (scope, taken) = narrow();
+        let whole = |scope: &Arc<Scope>| assert!(call(scope, 10, Outcome::Success(&Limits::default())));
+        together(&scope, whole, whole, |scope| assert!(call(scope, 9, Outcome::Other)));
+        assert_eq!(scope.snapshot().counts.sent, 6);
+        assert_empty(&scope, taken);
+    });
+}
+
+/// Whoever is in line when it is found, or comes after, is refused; nobody waits on.
+#[test]
+fn a_spent_quota_turns_out_all_who_wait() {
+    model(|| {
+        let (scope, taken) = narrow();
+        let spends = |scope: &Arc<Scope>| {
+            let spent = ApiError::new(ErrorKind::QuotaExhausted, RetryHint::Never);
+            call(scope, 10, Outcome::Spent(spent));
+        };
+        let other = |scope: &Arc<Scope>| {
+            call(scope, 11, Outcome::Other);
+        };
+        together(&scope, spends, other, |scope| given_up(scope, 9));
+        assert!(scope.snapshot().spent.is_some());
+        assert_empty(&scope, taken);
+    });
+}
+
+/// A grant and a 429 meet: once the 429 has closed the gate, what was granted before does not leave through it.
+#[test]
+fn what_was_granted_does_not_leave_through_a_closed_gate() {
+    model(|| {
+        let (scope, mut taken) = narrow();
+        let Entry::Go(mut ends) = arrive(&scope, 3) else { panic!("the first window has four places") };
+        let mut limited = taken.pop().expect("three are taken");
+        let Entry::Wait(mut waiter) = arrive(&scope, 10) else { panic!("all places are taken") };
+        let is_closed = Arc::new(AtomicBool::new(false));
+        let closes = Arc::clone(&is_closed);
+        let threads = [
+            thread::spawn(move || {
+                ends.settle(Outcome::Other);
+            }),
+            thread::spawn(move || {
+                limited.settle(Outcome::Limited(&Limits::default(), None));
+                closes.store(true, Ordering::SeqCst);
+            }),
+        ];
+        if let Ok(Turn::Now(mut flight)) = waiter.poll(&mut Context::from_waker(Waker::noop())) {
+            let was_closed = is_closed.load(Ordering::SeqCst);
+            if flight.send() {
+                assert!(!was_closed);
+            } else {
+                waiter.rejoin(flight);
+            }
+        }
+        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        drop(waiter);
+        assert_empty(&scope, taken);
+    });
+}

@@ -1,0 +1,40 @@
+//! The permits that are out: what is kept for too long is taken back.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, Weak},
+};
+
+use tokio::time::Instant;
+
+use super::scope::Flight;
+
+/// Leave for one call, until somebody goes with it.
+pub(super) type Permit = Arc<Mutex<Option<Flight>>>;
+
+/// In the order in which they end, for all may be kept equally long.
+#[derive(Debug, Default)]
+pub(super) struct Permits(VecDeque<(Instant, Weak<Mutex<Option<Flight>>>)>);
+
+impl Permits {
+    pub(super) fn push(&mut self, permit: Weak<Mutex<Option<Flight>>>, ends: Instant) {
+        // Those that live are calls in flight, of which there are never more than the window: so this is bounded.
+        if self.0.len() == self.0.capacity() {
+            self.0.retain(|(_, permit)| permit.strong_count() > 0);
+        }
+        self.0.push_back((ends, permit));
+    }
+
+    /// Those whose time is over; when the next one's is.
+    pub(super) fn take_due(&mut self, now: Instant, due: &mut Vec<Permit>) -> Option<Instant> {
+        while let Some((ends, permit)) = self.0.front() {
+            // Not upgraded before it is due: it might be the last that drops it, under the lock.
+            if *ends > now && permit.strong_count() > 0 {
+                return Some(*ends);
+            }
+            due.extend(permit.upgrade());
+            self.0.pop_front();
+        }
+        None
+    }
+}
