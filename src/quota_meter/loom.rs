@@ -21,7 +21,7 @@ use super::{
     book::{Accounts, Book},
     core::Outcome,
     refusal::Refusal,
-    scope::{Arriving, Demand, Entry, Flight, Scope, Turn, Waiter},
+    scope::{Arriving, Demand, Entry, Flight, Scope, Tokens, Turn, Waiter},
 };
 use crate::{ApiError, ErrorKind, RetryHint, limits::Limits};
 
@@ -45,6 +45,7 @@ fn narrow() -> (Arc<Scope>, Vec<Flight>) {
         estimate: Estimate::default(),
         accounts: Arc::default(),
         quota: Quota::learned(),
+        permit_time: Duration::from_secs(60),
     };
     let scope = Scope::new(ScopeName::default(), settings, Book::new(Accounts::default()));
     let taken = (0..3).map(|seq| match arrive(&scope, seq) {
@@ -56,7 +57,7 @@ fn narrow() -> (Arc<Scope>, Vec<Flight>) {
 }
 
 fn arrive(scope: &Arc<Scope>, seq: u64) -> Entry {
-    let demand = Demand { tokens: 0, bytes: 0 };
+    let demand = Demand { tokens: Tokens::Together(0), bytes: 0 };
     Arc::clone(scope).arrive(&Arriving { class: 0, seq, had_its_turn: false, demand }, None)
 }
 

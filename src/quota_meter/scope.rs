@@ -1,15 +1,15 @@
 //! One quota, shared: the [`Core`] under its lock, and the guards that give back what a dropped call held.
 
 #[cfg(not(all(test, outbound_loom)))]
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex as CoreLock, MutexGuard as CoreGuard};
 use std::{
-    sync::{Arc, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Context,
     time::Duration,
 };
 
 #[cfg(all(test, outbound_loom))]
-use loom::sync::{Mutex, MutexGuard};
+use loom::sync::{Mutex as CoreLock, MutexGuard as CoreGuard};
 use tokio::time::Instant;
 
 use super::{
@@ -28,7 +28,7 @@ use super::{
 pub(super) struct Scope {
     name: ScopeName,
     book: Arc<Book>,
-    inner: Mutex<Inner>,
+    inner: CoreLock<Inner>,
     permits: Mutex<Permits>,
     permit_time: Duration,
 }
@@ -116,14 +116,14 @@ impl Scope {
     pub(super) fn new(name: ScopeName, settings: Settings, book: Arc<Book>) -> Arc<Self> {
         let permit_time = settings.permit_time;
         let inner = Inner { core: Core::new(settings), rate: Rate::default(), used: Used::default(), booked: 0 };
-        Arc::new(Self { name, book, inner: Mutex::new(inner), permits: Mutex::default(), permit_time })
+        Arc::new(Self { name, book, inner: CoreLock::new(inner), permits: Mutex::default(), permit_time })
     }
 
     pub(super) fn name(&self) -> &ScopeName {
         &self.name
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> CoreGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
