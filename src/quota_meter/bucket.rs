@@ -32,6 +32,12 @@ const ASSUMED_PERIOD: f64 = 60.0;
 /// A period that no answer has confirmed for so long is not believed any more.
 const UNCONFIRMED: Duration = Duration::from_secs(60);
 
+/// The lesser one; of two numbers it is one instruction, where `min` has to think of what is no number.
+#[inline]
+fn least(a: f64, b: f64) -> f64 {
+    if a < b { a } else { b }
+}
+
 #[derive(Debug)]
 pub(super) struct Bucket {
     /// `None` until an answer has named it.
@@ -99,13 +105,13 @@ impl Known {
     /// What is missing of `amount`; 0 or less if it is free.
     #[inline]
     fn missing(&self, amount: f64, now: Moment) -> f64 {
-        (amount + self.held).min(self.limit.max(amount)) - self.level_at(now)
+        least(amount + self.held, self.limit.max(amount)) - self.level_at(now)
     }
 
     #[inline]
     fn level_at(&self, now: Moment) -> f64 {
         match &self.window {
-            None => (self.level + self.refill * now.seconds_since(self.at)).min(self.limit),
+            None => least(self.level + self.refill * now.seconds_since(self.at), self.limit),
             Some(window) if now < window.resets => self.level,
             Some(_) => self.limit,
         }
@@ -336,7 +342,7 @@ impl Bucket {
             known.reckon();
         }
         let since = if known.window.is_some() { 0.0 } else { known.refill * now.seconds_since(seen) };
-        let estimate = (remaining + since - unseen).min(known.limit);
+        let estimate = least(remaining + since - unseen, known.limit);
         known.level =
             if anew || estimate < known.level { estimate } else { known.level + RAISE * (estimate - known.level) };
     }

@@ -9,6 +9,7 @@ use super::{
     Settings,
     bucket::{Bucket, Level},
     cost::Cost,
+    flights::{Flight, FlightId, Flights},
     moment::{Clock, Moment},
     pace::Pace,
     priority::Turns,
@@ -51,8 +52,6 @@ const BLIND_GATE: Duration = Duration::from_secs(1);
 
 /// A waiting call, by its number in the slab.
 pub(super) type WaiterId = usize;
-/// A call that was let go, by its number in the slab.
-pub(super) type FlightId = u32;
 
 /// A call that comes.
 #[derive(Clone, Copy, Debug)]
@@ -80,11 +79,11 @@ pub(super) enum Turn {
 
 /// What came of a call that was sent.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum Outcome<'a> {
     /// An answer, with what it says of the limits.
-    Success(Limits),
+    Success(&'a Limits),
     /// A 429 that means "wait", for that long where the server said.
-    Limited(Limits, Option<Duration>),
+    Limited(&'a Limits, Option<Duration>),
     /// The quota is used up: waiting does not help.
     Spent(ApiError),
     /// Anything else; it says nothing of the quota.
@@ -173,21 +172,6 @@ struct More {
 }
 
 #[derive(Debug)]
-struct Flight {
-    cost: Cost,
-    /// The gate's epoch when it left: a 429 closes the gate only if nothing closed it since.
-    epoch: u64,
-    left: Moment,
-    /// What had been sent in all when it left, itself included: all that the server can have counted by then.
-    mark: Cost,
-    probe: bool,
-    /// It left to look whether a quota that was used up is back.
-    looks: bool,
-    /// It left to look whether the limits are still what they were.
-    anew: bool,
-}
-
-#[derive(Debug)]
 struct Gate {
     opens: Option<Moment>,
     epoch: u64,
@@ -252,12 +236,13 @@ pub(super) struct Core {
     waiters: Slab<Waiter>,
     /// Waiters that hold an untaken grant.
     granted: Vec<WaiterId>,
-    flights: Slab<Flight>,
+    flights: Flights,
     /// What was ever sent.
     sent: Cost,
     /// What was ever reserved, less what was given back.
     reserved: Cost,
-    fastest: Option<Duration>,
+    /// Nanoseconds of the quickest answer.
+    fastest: u64,
     /// When the last answer came.
     heard: Moment,
     patience: Duration,
@@ -314,10 +299,10 @@ impl Core {
             turns: Turns::default(),
             waiters: Slab::new(),
             granted: Vec::new(),
-            flights: Slab::new(),
+            flights: Flights::default(),
             sent: Cost::ZERO,
             reserved: Cost::ZERO,
-            fastest: None,
+            fastest: u64::MAX,
             heard: Moment::START,
             patience: PATIENCE,
             ties: 0,
@@ -421,7 +406,7 @@ impl Core {
 
     /// What was reserved for a call.
     pub(super) fn cost_of(&self, id: FlightId) -> Cost {
-        self.flights.get(id as usize).map_or(Cost::ZERO, |flight| flight.cost)
+        self.flights.get(id).map_or(Cost::ZERO, |flight| flight.cost)
     }
 
     /// Of a call for which so much was reserved, an answer says what it took, in and out.
@@ -504,7 +489,7 @@ impl Core {
     /// A granted call is handed to the network now; `false` if it may not leave any more, because the gate has closed
     /// since, or the quota is used up.
     pub(super) fn sent(&mut self, now: Moment, id: FlightId) -> bool {
-        let Some(flight) = self.flights.get_mut(id as usize) else { return true };
+        let Some(flight) = self.flights.get_mut(id) else { return true };
         if flight.epoch != self.gate.epoch || self.spent.is_some() && !flight.looks {
             return false;
         }
@@ -531,8 +516,14 @@ impl Core {
     }
 
     /// A sent call has ended. For a 429 that means "wait": when it may be sent again.
-    pub(super) fn settle(&mut self, now: Moment, id: FlightId, outcome: Outcome, wakes: &mut Wakes) -> Option<Moment> {
-        let flight = self.flights.try_remove(id as usize)?;
+    pub(super) fn settle(
+        &mut self,
+        now: Moment,
+        id: FlightId,
+        outcome: Outcome<'_>,
+        wakes: &mut Wakes,
+    ) -> Option<Moment> {
+        let flight = self.flights.take(id)?;
         self.end_probe(&flight);
         self.heard = now;
         let mut opens = None;
@@ -553,17 +544,17 @@ impl Core {
                 }
                 self.patience = PATIENCE;
                 if flight.anew {
-                    self.forget(&limits);
+                    self.forget(limits);
                 }
-                self.learn(now, &flight, &limits);
+                self.learn(now, &flight, limits);
             }
             Outcome::Limited(limits, hint) => {
                 self.counts.limited += 1;
                 if flight.anew {
                     self.patience = self.patience.saturating_mul(2).min(LONGEST_PATIENCE);
                 }
-                self.learn(now, &flight, &limits);
-                opens = Some(self.close(now, &flight, &limits, hint));
+                self.learn(now, &flight, limits);
+                opens = Some(self.close(now, &flight, limits, hint));
             }
             Outcome::Spent(error) => self.spend(now, error, wakes),
             Outcome::Other => {}
@@ -598,6 +589,7 @@ impl Core {
     // --- granting ---
 
     /// Something changed: lets go all whose turn it is, and wakes the next if its turn now comes sooner.
+    #[inline]
     fn move_up(&mut self, now: Moment, wakes: &mut Wakes) {
         if !self.queue.is_empty() {
             self.pump(now, wakes);
@@ -640,7 +632,7 @@ impl Core {
                 }
                 None if self.may_look(now, cost) => {
                     let flight = self.launch(now, cost);
-                    if let Some(flight) = self.flights.get_mut(flight as usize) {
+                    if let Some(flight) = self.flights.get_mut(flight) {
                         flight.anew = true;
                     }
                     self.granted.push(id);
@@ -704,6 +696,7 @@ impl Core {
     }
 
     /// Whether a call of this cost may leave now.
+    #[inline]
     fn fits(&self, now: Moment, cost: Cost) -> bool {
         self.gate.opens.is_none_or(|opens| opens <= now) && self.has_room(now) && self.holds(now, cost)
     }
@@ -745,6 +738,7 @@ impl Core {
         Some(Refusal::TooLarge { tokens: cost.tokens as u64, limit: limit as u64 })
     }
 
+    #[inline]
     fn launch(&mut self, now: Moment, cost: Cost) -> FlightId {
         self.reserved += cost;
         self.requests.reserve(cost.requests, now);
@@ -760,20 +754,12 @@ impl Core {
         if let Some(spent) = &mut self.spent {
             spent.probe_in_flight = true;
         }
-        // There are never more of them than the window, which is a u32.
-        self.flights.insert(Flight {
-            cost,
-            epoch: self.gate.epoch,
-            left: now,
-            mark: self.sent,
-            probe,
-            looks,
-            anew: false,
-        }) as FlightId
+        let flight = Flight { cost, epoch: self.gate.epoch, left: now, mark: self.sent, probe, looks, anew: false };
+        self.flights.add(flight)
     }
 
     fn give_back(&mut self, id: FlightId) {
-        if let Some(flight) = self.flights.try_remove(id as usize) {
+        if let Some(flight) = self.flights.take(id) {
             self.end_probe(&flight);
             self.reserved -= flight.cost;
             self.requests.refund(flight.cost.requests);
@@ -798,14 +784,16 @@ impl Core {
 
     // --- learning ---
 
+    #[inline]
     fn learn(&mut self, now: Moment, flight: &Flight, limits: &Limits) {
-        if limits.is_empty() {
-            return;
+        if !limits.is_empty() {
+            self.take_in(now, flight, limits);
         }
-        let took = now.since(flight.left);
-        let fastest = self.fastest.map_or(took, |fastest| fastest.min(took));
-        self.fastest = Some(fastest);
-        let seen = flight.left + fastest / 2;
+    }
+
+    fn take_in(&mut self, now: Moment, flight: &Flight, limits: &Limits) {
+        self.fastest = self.fastest.min(now.nanos_since(flight.left));
+        let seen = flight.left.plus_nanos(self.fastest / 2);
         let was_known = self.is_known();
         if let Some(told) = &limits.requests {
             self.requests.reconcile(told, seen, flight.mark.requests, now, flight.anew);
@@ -867,6 +855,7 @@ impl Core {
         }
     }
 
+    #[inline]
     fn widen(&mut self) {
         // A limit that nobody names is found by running into it: the slower, the fewer are on their way then.
         let is_blind = self.window >= BLIND_WINDOW && self.pace.is_none() && !self.is_known();

@@ -183,7 +183,8 @@ fn settle<RB>(
             return Err(error);
         }
     };
-    let outcome = outcome(&response);
+    let mut limits = Limits::default();
+    let outcome = outcome(&response, &mut limits);
     let tap = tap(flight, &outcome, &response);
     let opens = flight.settle(outcome);
     if let Some(not_before) = opens {
@@ -193,28 +194,38 @@ fn settle<RB>(
 }
 
 /// What reads along in a good answer, where it can be read.
-fn tap<RB>(flight: &mut Flight, outcome: &Outcome, response: &Response<RB>) -> Option<Box<Tap>> {
+fn tap<RB>(flight: &mut Flight, outcome: &Outcome<'_>, response: &Response<RB>) -> Option<Box<Tap>> {
     let Outcome::Success(limits) = outcome else { return None };
-    if !flight.reads_usage() || is_compressed(response.headers()) {
+    if !flight.reads_usage() {
         return None;
     }
     let media = Media::of(response.headers())?;
+    if is_compressed(response.headers()) {
+        return None;
+    }
     Some(Box::new(Tap::new(media, Arc::clone(flight.scope()), flight.pending(Told::by(limits)))))
 }
 
 /// What a response says of the quota: by its [`ApiError`] where it carries one, else by its head alone.
-fn outcome<RB>(response: &Response<RB>) -> Outcome {
-    let limits = || Limits::from_headers(response.headers());
+fn outcome<'a, RB>(response: &Response<RB>, limits: &'a mut Limits) -> Outcome<'a> {
+    let headers = response.headers();
     let Some(error) = ApiError::of(response) else {
-        return if response.status().is_success() { Outcome::Success(limits()) } else { Outcome::Other };
+        if !response.status().is_success() {
+            return Outcome::Other;
+        }
+        limits.read(headers);
+        return Outcome::Success(limits);
     };
     match (error.kind(), error.retry()) {
         (ErrorKind::RateLimit, RetryHint::After(hint)) => {
-            let limits = limits();
-            let hint = Some(hint).filter(|hint| !is_fill_time(*hint, &limits, response.headers()));
+            limits.read(headers);
+            let hint = Some(hint).filter(|hint| !is_fill_time(*hint, limits, headers));
             Outcome::Limited(limits, hint)
         }
-        (ErrorKind::RateLimit, RetryHint::Backoff) => Outcome::Limited(limits(), None),
+        (ErrorKind::RateLimit, RetryHint::Backoff) => {
+            limits.read(headers);
+            Outcome::Limited(limits, None)
+        }
         (ErrorKind::QuotaExhausted, _) => Outcome::Spent(error),
         _ => Outcome::Other,
     }

@@ -21,7 +21,7 @@ use super::{
     book::{Accounts, Book},
     core::Outcome,
     refusal::Refusal,
-    scope::{Arriving, Demand, Entry, Flight, Scope, Turn, Waiter},
+    scope::{Arriving, Demand, Entry, Flight, Scope, Tokens, Turn, Waiter},
 };
 use crate::{ApiError, ErrorKind, RetryHint, limits::Limits};
 
@@ -45,6 +45,7 @@ fn narrow() -> (Arc<Scope>, Vec<Flight>) {
         estimate: Estimate::default(),
         accounts: Arc::default(),
         quota: Quota::learned(),
+        permit_time: Duration::from_secs(60),
     };
     let scope = Scope::new(ScopeName::default(), settings, Book::new(Accounts::default()));
     let taken = (0..3).map(|seq| match arrive(&scope, seq) {
@@ -56,7 +57,7 @@ fn narrow() -> (Arc<Scope>, Vec<Flight>) {
 }
 
 fn arrive(scope: &Arc<Scope>, seq: u64) -> Entry {
-    let demand = Demand { tokens: 0, bytes: 0 };
+    let demand = Demand { tokens: Tokens::Together(0), bytes: 0 };
     Arc::clone(scope).arrive(&Arriving { class: 0, seq, had_its_turn: false, demand }, None)
 }
 
@@ -74,7 +75,7 @@ fn turn(waiter: &mut Waiter) -> Result<Flight, Refusal> {
 }
 
 /// A whole call, which ends as `outcome` says; whether it was sent.
-fn call(scope: &Arc<Scope>, seq: u64, outcome: Outcome) -> bool {
+fn call(scope: &Arc<Scope>, seq: u64, outcome: Outcome<'_>) -> bool {
     let mut flight = match arrive(scope, seq) {
         Entry::Go(flight) => flight,
         Entry::Refused(_) => return false,
@@ -131,7 +132,7 @@ fn every_call_has_its_turn_though_one_is_given_up() {
 fn three_through_one_place_all_have_their_turn() {
     model(|| {
         let (scope, taken) = narrow();
-        let whole = |scope: &Arc<Scope>| assert!(call(scope, 10, Outcome::Success(Limits::default())));
+        let whole = |scope: &Arc<Scope>| assert!(call(scope, 10, Outcome::Success(&Limits::default())));
         together(&scope, whole, whole, |scope| assert!(call(scope, 9, Outcome::Other)));
         assert_eq!(scope.snapshot().counts.sent, 6);
         assert_empty(&scope, taken);
@@ -171,7 +172,7 @@ fn what_was_granted_does_not_leave_through_a_closed_gate() {
                 ends.settle(Outcome::Other);
             }),
             thread::spawn(move || {
-                limited.settle(Outcome::Limited(Limits::default(), None));
+                limited.settle(Outcome::Limited(&Limits::default(), None));
                 closes.store(true, Ordering::SeqCst);
             }),
         ];

@@ -47,6 +47,7 @@ mod content;
 mod core;
 mod cost;
 mod estimate;
+mod flights;
 mod future;
 mod handle;
 mod layer;

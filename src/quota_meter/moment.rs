@@ -33,8 +33,21 @@ impl Moment {
     pub(super) const START: Self = Self(0);
 
     /// 0 where `earlier` is later.
+    #[inline]
     pub(super) fn seconds_since(self, earlier: Self) -> f64 {
-        self.0.saturating_sub(earlier.0) as f64 * 1e-9
+        // Signed: that is one instruction, and after 292 years still right.
+        self.0.saturating_sub(earlier.0) as i64 as f64 * 1e-9
+    }
+
+    /// 0 where `earlier` is later.
+    #[inline]
+    pub(super) fn nanos_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    #[inline]
+    pub(super) fn plus_nanos(self, nanos: u64) -> Self {
+        Self(self.0.saturating_add(nanos))
     }
 
     /// Zero where `earlier` is later.

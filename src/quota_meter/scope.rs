@@ -1,22 +1,23 @@
 //! One quota, shared: the [`Core`] under its lock, and the guards that give back what a dropped call held.
 
 #[cfg(not(all(test, outbound_loom)))]
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex as CoreLock, MutexGuard as CoreGuard};
 use std::{
-    sync::{Arc, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Context,
     time::Duration,
 };
 
 #[cfg(all(test, outbound_loom))]
-use loom::sync::{Mutex, MutexGuard};
+use loom::sync::{Mutex as CoreLock, MutexGuard as CoreGuard};
 use tokio::time::Instant;
 
 use super::{
     ScopeName, Settings, Snapshot, TokenCost, Used,
     book::Book,
-    core::{self, Arrival, Comer, Core, FlightId, Outcome, Standing, Told, WaiterId, Wakes},
+    core::{self, Arrival, Comer, Core, Outcome, Standing, Told, WaiterId, Wakes},
     cost::Cost,
+    flights::FlightId,
     moment::Moment,
     permits::{Permit, Permits},
     rate::Rate,
@@ -27,7 +28,7 @@ use super::{
 pub(super) struct Scope {
     name: ScopeName,
     book: Arc<Book>,
-    inner: Mutex<Inner>,
+    inner: CoreLock<Inner>,
     permits: Mutex<Permits>,
     permit_time: Duration,
 }
@@ -115,22 +116,24 @@ impl Scope {
     pub(super) fn new(name: ScopeName, settings: Settings, book: Arc<Book>) -> Arc<Self> {
         let permit_time = settings.permit_time;
         let inner = Inner { core: Core::new(settings), rate: Rate::default(), used: Used::default(), booked: 0 };
-        Arc::new(Self { name, book, inner: Mutex::new(inner), permits: Mutex::default(), permit_time })
+        Arc::new(Self { name, book, inner: CoreLock::new(inner), permits: Mutex::default(), permit_time })
     }
 
     pub(super) fn name(&self) -> &ScopeName {
         &self.name
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> CoreGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `act` at this moment under the lock, and wakes whom it names after it.
+    #[inline]
     fn with<T>(&self, act: impl FnOnce(&mut Core, Moment, &mut Wakes) -> T) -> T {
         self.with_rate(|core, _, now, wakes| act(core, now, wakes))
     }
 
+    #[inline]
     fn with_rate<T>(&self, act: impl FnOnce(&mut Core, Rate, Moment, &mut Wakes) -> T) -> T {
         let now = now();
         let mut wakes = Wakes::default();
@@ -427,7 +430,7 @@ impl Flight {
     }
 
     /// It has ended. For a 429 that means "wait": when it may be sent again.
-    pub(super) fn settle(&mut self, outcome: Outcome) -> Option<Instant> {
+    pub(super) fn settle(&mut self, outcome: Outcome<'_>) -> Option<Instant> {
         self.stage = Stage::Ended;
         self.load.release(&self.scope.book);
         let opens = self.scope.with(|core, now, wakes| {
