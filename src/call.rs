@@ -29,7 +29,6 @@ pub struct Call {
     pub(crate) attempt: u32,
     pub(crate) resends: u32,
     pub(crate) retried: bool,
-    /// The retry has kept the request, so that it can go again.
     pub(crate) kept: bool,
     pub(crate) lease: Option<Lease>,
 }
@@ -98,6 +97,12 @@ impl Call {
     #[must_use]
     pub fn is_retried(&self) -> bool {
         self.retried
+    }
+
+    /// Whether that layer has kept the request, so that it can go again.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.kept
     }
 
     /// The key lent to this attempt.

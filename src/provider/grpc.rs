@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
-
 use super::{Failure, Provider, Verdict};
 use crate::ErrorKind;
 
@@ -20,7 +18,8 @@ use crate::ErrorKind;
 pub struct Grpc;
 
 /// Whether a head says by itself that the call failed.
-pub(crate) fn head_fails(headers: &HeaderMap) -> bool {
+#[cfg(feature = "error-classify")]
+pub(crate) fn head_fails(headers: &http::HeaderMap) -> bool {
     headers.get("grpc-status").is_some_and(|status| status.as_bytes() != b"0")
 }
 

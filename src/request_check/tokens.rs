@@ -59,7 +59,9 @@ impl TokenLimits {
             |(chars, tokens): (u64, u64)| (chars as f64 / self.chars_per_token.max(f64::MIN_POSITIVE)) as u64 + tokens;
         let prompt = tokens(size.all);
         let at_once = if endpoint.is_many { tokens(size.largest) } else { prompt };
-        if let Some(model) = size.model.map(Text::decoded)
+        // Most requests are below every context: then nobody needs the model's name.
+        if self.contexts.values().any(|context| at_once > *context)
+            && let Some(model) = size.model.map(Text::decoded)
             && let Some(context) = self.context(&model)
             && at_once > context
         {
