@@ -17,7 +17,7 @@ use clap::Parser;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "gateway", version, max_term_width = 100)]
 pub struct Options {
-    /// The API to call, such as https://api.openai.com. A path of its own is put before that of each call, unless the
+    /// The API to call, such as `https://api.openai.com`. A path of its own is put before that of each call, unless the
     /// call's has it already. Without an API, a mock one in this process answers.
     #[arg(value_name = "URL")]
     pub upstream: Option<String>,
