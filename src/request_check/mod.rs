@@ -28,7 +28,7 @@
 //! let faults: Vec<String> = bad.faults().iter().map(ToString::to_string).collect();
 //! assert_eq!(faults, [
 //!     r#"/messages/0/role: found "usr", allowed is one of "developer", "system", "user", "assistant", "tool", "function""#,
-//!     "/temperature: found 3, allowed is a number in 0..=2",
+//!     "/temperature: found 3, allowed is a number in 0..=2 or null",
 //!     "/model: found nothing, allowed is a string that is not empty",
 //! ]);
 //! # Ok(()) }

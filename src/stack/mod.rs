@@ -1,4 +1,4 @@
-//! The layers put together, for those who want no choices: [`openai`] is one [`Layer`].
+//! The layers put together, for those who want no choices: [`openai`] is one [`Layer`](tower_layer::Layer).
 //!
 //! The key comes from the environment, the limits are learned from the answers, retries go as OpenAI's own SDKs do them,
 //! and a request that can only fail is not sent. Every part can be replaced.

