@@ -178,7 +178,7 @@ impl MockApiBuilder {
         self
     }
 
-    /// The longest request body in bytes; past it, 413. Default 10 MiB.
+    /// The longest request body in bytes; a longer one is read, up to 64 MiB more, and answered with 413. Default 10 MiB.
     pub fn body_cap(mut self, bytes: usize) -> Self {
         self.settings.body_cap = bytes;
         self
