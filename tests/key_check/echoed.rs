@@ -21,7 +21,7 @@ use tracing::{
     Event, Metadata, Subscriber,
     field::{Field, Visit},
     span::{Attributes, Id, Record},
-    subscriber::set_default,
+    subscriber::{DefaultGuard, set_default, set_global_default},
 };
 
 use super::{named_key, origin, secrets::all_of};
@@ -63,6 +63,13 @@ impl Subscriber for Heard {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
     fn enter(&self, _: &Id) {}
     fn exit(&self, _: &Id) {}
+}
+
+/// Hears this thread. Somebody listens everywhere else, too: an event that another thread comes to first, where nobody does,
+/// may be switched off for all.
+fn listen(heard: &Heard) -> DefaultGuard {
+    let _ = set_global_default(Heard::default());
+    set_default(heard.clone())
 }
 
 #[track_caller]
@@ -132,7 +139,7 @@ async fn the_meters_refusal_is_masked_and_stays_one() {
 #[tokio::test(start_paused = true)]
 async fn no_event_tells_it() {
     let heard = Heard::default();
-    let _guard = set_default(heard.clone());
+    let _guard = listen(&heard);
     let failing = KeySource::function(|| async { Err::<Token, _>(BoxError::from("none today")) });
     let layer = KeyCheckLayer::new(named_key(PLAIN), origin()).with_key(failing);
     for step in [
@@ -166,7 +173,7 @@ async fn no_event_tells_it() {
 #[tokio::test(start_paused = true)]
 async fn no_layer_of_the_crate_tells_it() {
     let heard = Heard::default();
-    let _guard = set_default(heard.clone());
+    let _guard = listen(&heard);
     let said = |code: u16, kind: &str| {
         let body = format!(r#"{{"error":{{"message":"{PLAIN} {kind}: sesame%21","type":"{kind}","code":"{kind}"}}}}"#);
         status(code).header("content-type", "application/json").header("x-request-id", PLAIN).body(body)
