@@ -10,6 +10,7 @@ use super::{
     bucket::{Bucket, Level},
     cost::Cost,
     flights::{Flight, FlightId, Flights},
+    grants::{Grant, Grants},
     moment::{Clock, Moment},
     pace::Pace,
     priority::Turns,
@@ -137,15 +138,14 @@ struct Waiter {
     state: WaiterState,
     /// When its own timer fires.
     armed: Option<Moment>,
+    /// It let those go first who were let go before it. Once is enough: they may be held unpolled.
+    gave_way: bool,
 }
 
 #[derive(Debug)]
 enum WaiterState {
     InLine,
-    Granted {
-        flight: FlightId,
-        at: Moment,
-    },
+    Granted(Grant),
     /// Let a grant pass untaken; out of the line until it is polled again.
     Aside,
     Refused(Refusal),
@@ -234,8 +234,7 @@ pub(super) struct Core {
     queue: Queue<WaiterId>,
     turns: Turns,
     waiters: Slab<Waiter>,
-    /// Waiters that hold an untaken grant.
-    granted: Vec<WaiterId>,
+    grants: Grants,
     flights: Flights,
     /// What was ever sent.
     sent: Cost,
@@ -298,7 +297,7 @@ impl Core {
             queue: Queue::default(),
             turns: Turns::default(),
             waiters: Slab::new(),
-            granted: Vec::new(),
+            grants: Grants::default(),
             flights: Flights::default(),
             sent: Cost::ZERO,
             reserved: Cost::ZERO,
@@ -366,7 +365,14 @@ impl Core {
 
     fn line_up(&mut self, standing: Standing, cost: Cost) -> WaiterId {
         self.queue.insert(standing.place, cost, self.waiters.vacant_key());
-        self.waiters.insert(Waiter { standing, cost, waker: None, state: WaiterState::InLine, armed: None })
+        self.waiters.insert(Waiter {
+            standing,
+            cost,
+            waker: None,
+            state: WaiterState::InLine,
+            armed: None,
+            gave_way: false,
+        })
     }
 
     /// A call comes that goes now or not at all.
@@ -441,6 +447,7 @@ impl Core {
             self.queue.insert(self.waiters[id].standing.place, self.waiters[id].cost, id);
         }
         self.waiters[id].armed = None;
+        self.waiters[id].waker = Some(waker.clone());
         self.move_up(now, wakes);
         if matches!(self.waiters[id].state, WaiterState::InLine)
             && let Some(refusal) = self.refusal_while_spent(now).or_else(|| self.overdue(now, id))
@@ -448,10 +455,17 @@ impl Core {
             self.queue.remove(self.waiters[id].standing.place);
             self.waiters[id].state = WaiterState::Refused(refusal);
         }
-        match &self.waiters[id].state {
-            WaiterState::Granted { flight, .. } => {
+        let first = self.first_grant().map(|first| first.waiter);
+        let waiter = &mut self.waiters[id];
+        match &waiter.state {
+            // Its own timer came before the wakers of those who were let go before it.
+            WaiterState::Granted(grant) if first != Some(id) && !waiter.gave_way => {
+                waiter.gave_way = true;
+                wakes.0.push(waker.clone());
+                Ok(Turn::Later(grant.at + GRANT_TIME))
+            }
+            WaiterState::Granted(Grant { flight, .. }) => {
                 let flight = *flight;
-                self.granted.retain(|granted| *granted != id);
                 Ok(Turn::Now(flight, self.waiters.remove(id).standing))
             }
             WaiterState::Refused(refusal) => {
@@ -464,9 +478,7 @@ impl Core {
                 let (standing, cost) = (self.waiters[id].standing, self.waiters[id].cost);
                 let look = self.next_look(now, standing.place, cost);
                 let look = standing.ends().map_or(look, |ends| ends.min(look));
-                let waiter = &mut self.waiters[id];
-                waiter.waker = Some(waker.clone());
-                waiter.armed = Some(look);
+                self.waiters[id].armed = Some(look);
                 Ok(Turn::Later(look))
             }
         }
@@ -477,10 +489,7 @@ impl Core {
         let Some(waiter) = self.waiters.try_remove(id) else { return };
         match waiter.state {
             WaiterState::InLine => drop(self.queue.remove(waiter.standing.place)),
-            WaiterState::Granted { flight, .. } => {
-                self.granted.retain(|granted| *granted != id);
-                self.give_back(flight);
-            }
+            WaiterState::Granted(grant) => self.give_back(grant.flight),
             WaiterState::Aside | WaiterState::Refused(_) => {}
         }
         self.move_up(now, wakes);
@@ -627,16 +636,16 @@ impl Core {
                 Some(refusal) => WaiterState::Refused(refusal),
                 None if self.fits(now, cost) => {
                     self.take_turn(place.class);
-                    self.granted.push(id);
-                    WaiterState::Granted { flight: self.launch(now, cost), at: now }
+                    self.grant(now, id, cost)
                 }
                 None if self.may_look(now, cost) => {
-                    let flight = self.launch(now, cost);
-                    if let Some(flight) = self.flights.get_mut(flight) {
+                    let state = self.grant(now, id, cost);
+                    if let WaiterState::Granted(grant) = &state
+                        && let Some(flight) = self.flights.get_mut(grant.flight)
+                    {
                         flight.anew = true;
                     }
-                    self.granted.push(id);
-                    WaiterState::Granted { flight, at: now }
+                    state
                 }
                 None => return,
             };
@@ -680,18 +689,25 @@ impl Core {
         self.pace = None;
     }
 
+    fn grant(&mut self, now: Moment, id: WaiterId, cost: Cost) -> WaiterState {
+        let grant = Grant { waiter: id, flight: self.launch(now, cost), at: now };
+        self.grants.push(grant);
+        WaiterState::Granted(grant)
+    }
+
+    fn first_grant(&mut self) -> Option<Grant> {
+        let Self { grants, waiters, .. } = self;
+        grants.first(|grant| {
+            let waiter = waiters.get(grant.waiter);
+            waiter.is_some_and(|waiter| matches!(waiter.state, WaiterState::Granted(untaken) if untaken == grant))
+        })
+    }
+
     /// Takes back the grants that nobody came for.
     fn recall_untaken(&mut self, now: Moment) {
-        let mut index = 0;
-        while let Some(&id) = self.granted.get(index) {
-            match self.waiters[id].state {
-                WaiterState::Granted { flight, at } if now.since(at) >= GRANT_TIME => {
-                    self.granted.swap_remove(index);
-                    self.waiters[id].state = WaiterState::Aside;
-                    self.give_back(flight);
-                }
-                _ => index += 1,
-            }
+        while let Some(grant) = self.first_grant().filter(|grant| now.since(grant.at) >= GRANT_TIME) {
+            self.waiters[grant.waiter].state = WaiterState::Aside;
+            self.give_back(grant.flight);
         }
     }
 

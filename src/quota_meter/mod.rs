@@ -49,6 +49,7 @@ mod cost;
 mod estimate;
 mod flights;
 mod future;
+mod grants;
 mod handle;
 mod layer;
 #[cfg(all(test, outbound_loom))]
