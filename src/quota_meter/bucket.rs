@@ -201,6 +201,18 @@ pub struct Level {
     pub remaining: f64,
     /// What comes back in a second; 0 where all comes back at once.
     pub refill_per_second: f64,
+    /// When all comes back at once; `None` where it refills evenly.
+    pub resets_in: Option<Duration>,
+}
+
+/// What is to be known of a bucket by another that follows it.
+#[derive(Debug)]
+pub(super) struct Outline {
+    limit: f64,
+    level: f64,
+    period: f64,
+    told: Moment,
+    window: Option<Window>,
 }
 
 impl Bucket {
@@ -219,17 +231,28 @@ impl Bucket {
         Self { known: Some(known), reserved: 0.0 }
     }
 
+    /// What one that follows this one has to know of it.
+    pub(super) fn outline(&self, now: Moment) -> Option<Outline> {
+        self.known.as_ref().map(|known| Outline {
+            limit: known.limit,
+            level: known.level_at(now),
+            period: known.period,
+            told: known.told,
+            window: known.window.clone(),
+        })
+    }
+
     /// Follows another one at this share of it.
-    pub(super) fn follow(&mut self, other: &Self, share: f64, now: Moment) {
-        let Some(whole) = &other.known else { return };
+    pub(super) fn follow(&mut self, whole: Outline, share: f64, now: Moment) {
         let limit = whole.limit * share;
-        let known = self.known.get_or_insert_with(|| Known {
-            level: limit.min(whole.level_at(now)),
-            ..Known::new(limit, whole.period, now)
-        });
+        let known = self
+            .known
+            .get_or_insert_with(|| Known { level: limit.min(whole.level), ..Known::new(limit, whole.period, now) });
         known.advance(now);
         known.limit = limit;
         known.period = whole.period;
+        known.told = whole.told;
+        known.window = whole.window;
         known.level = known.level.min(limit);
         known.reckon();
     }
@@ -244,11 +267,17 @@ impl Bucket {
             limit: known.limit,
             remaining: known.level_at(now),
             refill_per_second: known.refill,
+            resets_in: known.window.as_ref().map(|window| window.resets.since(now)),
         })
     }
 
     pub(super) fn is_window(&self) -> bool {
         self.known.as_ref().is_some_and(|known| known.window.is_some())
+    }
+
+    /// What comes back in a second, on the whole, if it all does within so many seconds.
+    pub(super) fn refill_within(&self, seconds: f64) -> Option<f64> {
+        self.refill().filter(|_| self.known.as_ref().is_some_and(|known| known.period <= seconds))
     }
 
     /// What comes back in a second, on the whole.
@@ -293,7 +322,8 @@ impl Bucket {
     pub(super) fn correct(&mut self, amount: f64, now: Moment) {
         if let Some(known) = &mut self.known {
             known.advance(now);
-            known.level = (known.level - amount).min(known.limit);
+            // A count that is absurd costs one period.
+            known.level = (known.level - amount).clamp(-known.limit, known.limit);
         }
     }
 
@@ -312,13 +342,16 @@ impl Bucket {
     /// Takes in what an answer says. `seen` is when the server probably counted its request, `mark` what had been sent in
     /// all by then: what is reserved beyond that, the server has not counted yet. `anew`: what was reckoned counts nothing.
     pub(super) fn reconcile(&mut self, told: &Limit, seen: Moment, mark: f64, now: Moment, anew: bool) {
-        if let Some(limit) = told.limit {
+        // Some say only what is left, and until when: that is what may be counted on.
+        let at_least = || told.remaining.filter(|left| *left > 0.0 && told.reset.is_some() && self.known.is_none());
+        if let Some(limit) = told.limit.or_else(at_least) {
             self.set_limit(limit, now);
         }
         let Some(known) = &mut self.known else { return };
         let Some(remaining) = told.remaining.filter(|remaining| *remaining <= known.limit) else { return };
         let is_first = known.level == f64::INFINITY;
-        if is_first && told.kind == Kind::Window {
+        // One of which nobody says when it ends is paced as a bucket.
+        if is_first && told.kind == Kind::Window && (told.reset.is_some() || told.period.is_some()) {
             known.window = Some(Window::new(told.period, now));
             known.reckon();
         }
@@ -338,6 +371,7 @@ impl Bucket {
                 None => return,
                 Some(is_other) => anew |= is_other,
             }
+            known.period = window.seconds().unwrap_or(known.period);
         } else if known.others.observe(Sample { seen, remaining, mark }, known.limit, known.limit / known.period) {
             known.reckon();
         }

@@ -40,7 +40,7 @@ pub(super) fn period(limit: f64, used: f64, reset: Duration) -> Option<Period> {
 }
 
 /// A limit that is whole again all at once.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Window {
     /// When the present one began, as far as is known.
     since: Moment,
@@ -55,6 +55,11 @@ impl Window {
         let known = length.unwrap_or(Duration::ZERO);
         // The first answer sets it.
         Self { since: now, resets: now, length: known, is_told: length.is_some() }
+    }
+
+    /// Seconds from one reset to the next, where they are known.
+    pub(super) fn seconds(&self) -> Option<f64> {
+        (!self.length.is_zero()).then(|| self.length.as_secs_f64())
     }
 
     /// If it has ended, the next begins.

@@ -37,6 +37,9 @@ impl Level {
     /// How long until the whole of it is there again, if no call is made; `None` if it never comes back.
     #[must_use]
     pub fn full_in(&self) -> Option<Duration> {
+        if self.resets_in.is_some() {
+            return self.resets_in;
+        }
         let missing = (self.limit - self.remaining).max(0.0);
         Duration::try_from_secs_f64(if missing > 0.0 { missing / self.refill_per_second } else { 0.0 }).ok()
     }

@@ -21,6 +21,7 @@ mod refused;
 mod scopes;
 mod spellings;
 mod spent;
+mod traps;
 mod usage;
 
 use http::{Request, Response};

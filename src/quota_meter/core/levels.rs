@@ -1,0 +1,284 @@
+//! What is left of each limit: reserved, given back, and brought in line with what the server says.
+
+use std::time::Duration;
+
+use super::{Core, Wakes};
+use crate::{
+    limits::{Dimension, Limits, MORE, Unit},
+    quota_meter::{
+        bucket::{Bucket, Level},
+        cost::Cost,
+        flights::{Flight, FlightId},
+        moment::Moment,
+        refusal::Refusal,
+    },
+};
+
+/// A token estimate is taken as this much short: without the margin 0.5 % of calls meet a 429.
+const TOKEN_MARGIN: f64 = 1.1;
+/// A call larger than the whole limit is refused for so long after the server named that; then one looks again.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// The least window once a limit is known.
+const LEAST_KNOWN_WINDOW: f64 = 8.0;
+
+/// Of which tokens an answer told how many are left.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::quota_meter) struct Told {
+    tokens: bool,
+    input: bool,
+    output: bool,
+}
+
+impl Told {
+    pub(in crate::quota_meter) fn by(limits: &Limits) -> Self {
+        let of = |unit| limits.more.iter().any(|more| more.unit == unit && more.limit.remaining.is_some());
+        let tokens = limits.tokens.is_some_and(|tokens| tokens.remaining.is_some()) || of(Unit::Tokens);
+        Self { tokens, input: of(Unit::InputTokens), output: of(Unit::OutputTokens) }
+    }
+
+    fn of(self, unit: Unit) -> bool {
+        match unit {
+            Unit::Requests => true,
+            Unit::Tokens => self.tokens,
+            Unit::InputTokens => self.input,
+            Unit::OutputTokens => self.output,
+        }
+    }
+}
+
+/// Who set a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The server: its answers are the truth.
+    Server,
+    /// The caller: the meter's own count is.
+    Given,
+    /// The caller, as a share of what the server says.
+    Share,
+}
+
+/// A limit beside the usual two: in and out apart, a project's, a second policy.
+#[derive(Debug)]
+pub(super) struct More {
+    pub(super) name: Box<str>,
+    pub(super) origin: Origin,
+    pub(super) unit: Unit,
+    pub(super) bucket: Bucket,
+}
+
+impl More {
+    /// What must be free for this cost.
+    pub(super) fn wanted(&self, cost: f64) -> f64 {
+        let is_exact = self.unit == Unit::Requests || self.origin != Origin::Server;
+        let wanted = if is_exact { cost } else { cost * TOKEN_MARGIN };
+        self.bucket.limit().map_or(wanted, |limit| wanted.min(limit))
+    }
+
+    pub(super) fn holds(&self, cost: Cost, now: Moment) -> bool {
+        let cost = cost.in_unit(self.unit);
+        cost <= 0.0 || self.bucket.holds(self.wanted(cost), now)
+    }
+
+    /// How long until there is room for this cost, and before it for those `ahead`.
+    pub(super) fn wait_for(&self, ahead: Cost, cost: Cost, now: Moment) -> Duration {
+        let cost = cost.in_unit(self.unit);
+        if cost <= 0.0 {
+            return Duration::ZERO;
+        }
+        self.bucket.wait_for(ahead.in_unit(self.unit) + self.wanted(cost), now)
+    }
+}
+
+impl Core {
+    /// Whether a call of this cost may leave now.
+    #[inline]
+    pub(super) fn fits(&self, now: Moment, cost: Cost) -> bool {
+        self.gate.opens.is_none_or(|opens| opens <= now) && self.has_room(now) && self.holds(now, cost)
+    }
+
+    /// Whether the levels hold this cost, and the pace allows it.
+    pub(super) fn holds(&self, now: Moment, cost: Cost) -> bool {
+        self.requests.holds(cost.requests, now)
+            && (cost.tokens <= 0.0 || self.tokens.holds(self.with_margin(cost.tokens), now))
+            && self.pace.as_ref().is_none_or(|pace| pace.wait_for(now, cost.requests).is_zero())
+            && self.more.iter().all(|more| more.holds(cost, now))
+    }
+
+    /// How long until the levels hold this cost.
+    pub(super) fn announced_wait(&self, now: Moment, cost: Cost) -> Duration {
+        let tokens =
+            if cost.tokens > 0.0 { self.tokens.wait_for(self.with_margin(cost.tokens), now) } else { Duration::ZERO };
+        let more = self.more.iter().map(|more| more.wait_for(Cost::ZERO, cost, now)).max().unwrap_or_default();
+        self.requests.wait_for(cost.requests, now).max(tokens).max(more)
+    }
+
+    pub(super) fn with_margin(&self, tokens: f64) -> f64 {
+        let wanted = tokens * TOKEN_MARGIN;
+        self.tokens.limit().map_or(wanted, |limit| wanted.min(limit))
+    }
+
+    pub(super) fn never_fits(&self, now: Moment, cost: Cost) -> Option<Refusal> {
+        // Of what nobody knows how it splits, only the sum can be held against a limit.
+        let is_split = cost.input + cost.output <= cost.tokens;
+        let more = self.more.iter().filter_map(|more| {
+            let is_counted = more.unit == Unit::Tokens || more.unit != Unit::Requests && is_split;
+            let limit = match more.origin {
+                Origin::Server | Origin::Share => more.bucket.limit_told_within(LOOK_AGAIN, now),
+                Origin::Given => more.bucket.limit(),
+            };
+            limit.filter(|_| is_counted).map(|limit| (cost.in_unit(more.unit), limit))
+        });
+        let tokens = self.tokens.limit_told_within(LOOK_AGAIN, now).map(|limit| (cost.tokens, limit));
+        let (tokens, limit) =
+            more.chain(tokens).filter(|(cost, limit)| cost > limit).min_by(|a, b| a.1.total_cmp(&b.1))?;
+        Some(Refusal::TooLarge { tokens: tokens as u64, limit: limit as u64 })
+    }
+
+    #[inline]
+    pub(super) fn launch(&mut self, now: Moment, cost: Cost) -> FlightId {
+        self.reserved += cost;
+        self.requests.reserve(cost.requests, now);
+        self.tokens.reserve(cost.tokens, now);
+        for more in &mut self.more {
+            more.bucket.reserve(cost.in_unit(more.unit), now);
+        }
+        if let Some(pace) = &mut self.pace {
+            pace.reserve(now, cost.requests);
+        }
+        let (probe, looks) = (self.gate.probing, self.spent.is_some());
+        self.gate.probe = probe.then_some(now);
+        if let Some(spent) = &mut self.spent {
+            spent.probe = Some(now);
+        }
+        let flight = Flight { cost, epoch: self.gate.epoch, left: now, mark: self.sent, probe, looks, anew: false };
+        self.flights.add(flight)
+    }
+
+    pub(super) fn give_back(&mut self, id: FlightId) {
+        if let Some(flight) = self.flights.take(id) {
+            self.end_probe(&flight);
+            self.reserved -= flight.cost;
+            self.requests.refund(flight.cost.requests);
+            self.tokens.refund(flight.cost.tokens);
+            for more in &mut self.more {
+                more.bucket.refund(flight.cost.in_unit(more.unit));
+            }
+            if let Some(pace) = &mut self.pace {
+                pace.refund(flight.cost.requests);
+            }
+        }
+    }
+
+    /// Of a call for which so much was reserved, an answer says what it took, in and out.
+    /// Where the server told what is left (`told`), it has counted the call in its own way.
+    pub(in crate::quota_meter) fn correct(
+        &mut self,
+        now: Moment,
+        taken: Cost,
+        reserved: Cost,
+        told: Told,
+        wakes: &mut Wakes,
+    ) {
+        self.credit_tokens(now, reserved - taken, told);
+        self.move_up(now, wakes);
+    }
+
+    /// So many tokens were reserved and not taken. Where the server told what is left, that says it already.
+    pub(super) fn credit_tokens(&mut self, now: Moment, cost: Cost, told: Told) {
+        if !told.tokens {
+            self.tokens.correct(-cost.tokens, now);
+        }
+        for limit in &mut self.more {
+            if limit.unit != Unit::Requests && (limit.origin != Origin::Server || !told.of(limit.unit)) {
+                limit.bucket.correct(-cost.in_unit(limit.unit), now);
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn learn(&mut self, now: Moment, flight: &Flight, limits: &Limits) {
+        if !limits.is_empty() {
+            self.take_in(now, flight, limits);
+        }
+    }
+
+    pub(super) fn take_in(&mut self, now: Moment, flight: &Flight, limits: &Limits) {
+        self.fastest = self.fastest.min(now.nanos_since(flight.left));
+        let seen = flight.left.plus_nanos(self.fastest / 2);
+        let was_known = self.is_known();
+        if let Some(told) = &limits.requests {
+            self.requests.reconcile(told, seen, flight.mark.requests, now, flight.anew);
+        }
+        if let Some(told) = &limits.tokens {
+            self.tokens.reconcile(told, seen, flight.mark.tokens, now, flight.anew);
+        }
+        for dimension in limits.more.iter() {
+            self.learn_more(dimension, seen, flight, now);
+        }
+        if let Some(share) = self.settings.quota.ceiling() {
+            self.follow(share, now);
+        }
+        if !was_known && self.is_known() {
+            let second = self.requests.refill().unwrap_or(0.0);
+            self.window = self.window.max(second.max(LEAST_KNOWN_WINDOW) as u32);
+        }
+    }
+
+    /// Keeps to a share of what the server says.
+    #[cold]
+    pub(super) fn follow(&mut self, share: f64, now: Moment) {
+        let usual = [("requests", Unit::Requests, &self.requests), ("tokens", Unit::Tokens, &self.tokens)];
+        let of_server = self.more.iter().filter(|more| more.origin == Origin::Server);
+        let more = of_server.map(|more| (&*more.name, more.unit, &more.bucket));
+        let outlines = usual.into_iter().chain(more).filter_map(|(name, unit, bucket)| {
+            let whole = bucket.outline(now)?;
+            let place = self.more.iter().position(|more| more.origin == Origin::Share && *more.name == *name);
+            Some((place.ok_or_else(|| Box::from(name)), unit, whole))
+        });
+        for (place, unit, whole) in outlines.collect::<Vec<_>>() {
+            match place {
+                Ok(place) => self.more[place].bucket.follow(whole, share, now),
+                Err(name) => {
+                    let mut bucket = Bucket::new();
+                    bucket.follow(whole, share, now);
+                    self.more.push(More { name, origin: Origin::Share, unit, bucket });
+                }
+            }
+        }
+    }
+
+    #[cold]
+    pub(super) fn learn_more(&mut self, dimension: &Dimension, seen: Moment, flight: &Flight, now: Moment) {
+        let place = self.more.iter().position(|more| more.origin == Origin::Server && *more.name == *dimension.name);
+        let place = place.or_else(|| {
+            let is_new = self.more.iter().filter(|more| more.origin == Origin::Server).count() < MORE;
+            // What is in flight is unseen by the server, as it is in the limits that were there from the start.
+            let bucket = Bucket::after(self.reserved.in_unit(dimension.unit));
+            is_new.then(|| {
+                self.more.push(More {
+                    name: (*dimension.name).into(),
+                    origin: Origin::Server,
+                    unit: dimension.unit,
+                    bucket,
+                })
+            })?;
+            Some(self.more.len() - 1)
+        });
+        if let Some(more) = place.and_then(|place| self.more.get_mut(place)) {
+            let mark = flight.mark.in_unit(more.unit);
+            more.bucket.reconcile(&dimension.limit, seen, mark, now, flight.anew);
+        }
+    }
+
+    pub(super) fn is_known(&self) -> bool {
+        self.requests.limit().is_some()
+            || self.tokens.limit().is_some()
+            || self.more.iter().any(|more| more.bucket.limit().is_some())
+    }
+
+    /// What the server says, or what is given where it says nothing.
+    pub(super) fn level(&self, unit: Unit, learned: &Bucket, now: Moment) -> Option<Level> {
+        let given = || self.more.iter().find(|more| more.unit == unit && more.origin == Origin::Given);
+        learned.level(now).or_else(|| given()?.bucket.level(now))
+    }
+}

@@ -1,0 +1,375 @@
+//! Who waits, in which order, and who is let go.
+
+use std::{task::Waker, time::Duration};
+
+use super::{Core, Wakes};
+use crate::quota_meter::{
+    cost::Cost, flights::FlightId, grants::Grant, moment::Moment, queue::Place, refusal::Refusal,
+};
+
+/// A grant that its task does not take goes to the next in line.
+const GRANT_TIME: Duration = Duration::from_secs(1);
+/// How soon a waiter looks again when no event it could wait for has a known time.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// A waiting call, by its number in the slab.
+pub(in crate::quota_meter) type WaiterId = usize;
+
+/// A call that comes.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::quota_meter) struct Comer {
+    pub(in crate::quota_meter) class: u8,
+    pub(in crate::quota_meter) seq: u64,
+    /// It was let go once, and the server sent it back.
+    pub(in crate::quota_meter) had_its_turn: bool,
+    pub(in crate::quota_meter) cost: Cost,
+}
+
+#[derive(Debug)]
+pub(in crate::quota_meter) enum Arrival {
+    Go(FlightId),
+    Wait(WaiterId),
+    Refused(Refusal),
+}
+
+#[derive(Debug)]
+pub(in crate::quota_meter) enum Turn {
+    Now(FlightId, Standing),
+    /// Not before something wakes it; it looks again at this time at the latest.
+    Later(Moment),
+}
+
+/// Where a call stands in line, and how long it may.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::quota_meter) struct Standing {
+    place: Place,
+    since: Moment,
+    limit: Option<Duration>,
+}
+
+impl Standing {
+    fn ends(&self) -> Option<Moment> {
+        self.limit.map(|limit| self.since + limit)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Waiter {
+    standing: Standing,
+    cost: Cost,
+    waker: Option<Waker>,
+    state: WaiterState,
+    /// When its own timer fires.
+    armed: Option<Moment>,
+    /// It let those go first who were let go before it. Once is enough: they may be held unpolled.
+    gave_way: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum WaiterState {
+    InLine,
+    Granted(Grant),
+    /// Let a grant pass untaken; out of the line until it is polled again.
+    Aside,
+    Refused(Refusal),
+}
+
+impl Core {
+    /// A call comes: it goes, waits, or is refused.
+    pub(in crate::quota_meter) fn arrive(
+        &mut self,
+        now: Moment,
+        call: &Comer,
+        deadline: Option<Moment>,
+        wakes: &mut Wakes,
+    ) -> Arrival {
+        let arrival = self.admit(now, call, deadline, wakes);
+        if matches!(arrival, Arrival::Refused(_)) {
+            self.counts.refused += 1;
+        }
+        arrival
+    }
+
+    pub(super) fn admit(&mut self, now: Moment, call: &Comer, deadline: Option<Moment>, wakes: &mut Wakes) -> Arrival {
+        let Comer { class, seq, had_its_turn, cost } = *call;
+        if let Some(refusal) = self.refusal_while_spent(now).or_else(|| self.never_fits(now, cost)) {
+            return Arrival::Refused(refusal);
+        }
+        if !self.queue.is_empty() {
+            self.pump(now, wakes);
+        }
+        self.ties += 1;
+        let place = Place { class, seq, tie: self.ties };
+        if self.is_next(place) && self.fits(now, cost) {
+            self.take_turn(class);
+            return Arrival::Go(self.launch(now, cost));
+        }
+        let expected = self.expected_wait(now, place, cost);
+        // One that had its turn already is no newcomer: there are never more of those than the window let go.
+        if !had_its_turn && self.waiters.len() >= self.settings.max_queue.get() {
+            return Arrival::Refused(Refusal::QueueFull { waiting: self.waiters.len(), expected });
+        }
+        let limit = deadline.map(|deadline| deadline.since(now));
+        let limit = limit.into_iter().chain(self.settings.max_wait).min();
+        if let (Some(expected), Some(limit)) = (expected, limit)
+            && expected > limit
+        {
+            return Arrival::Refused(Refusal::TooLong { expected, limit });
+        }
+        Arrival::Wait(self.line_up(Standing { place, since: now, limit }, cost))
+    }
+
+    pub(super) fn line_up(&mut self, standing: Standing, cost: Cost) -> WaiterId {
+        self.queue.insert(standing.place, cost, self.waiters.vacant_key());
+        self.waiters.insert(Waiter {
+            standing,
+            cost,
+            waker: None,
+            state: WaiterState::InLine,
+            armed: None,
+            gave_way: false,
+        })
+    }
+
+    /// A call comes that goes now or not at all.
+    pub(in crate::quota_meter) fn try_arrive(
+        &mut self,
+        now: Moment,
+        class: u8,
+        cost: Cost,
+        wakes: &mut Wakes,
+    ) -> Result<FlightId, Refusal> {
+        let place = Place { class, seq: u64::MAX, tie: u64::MAX };
+        self.move_up(now, wakes);
+        let refusal = match self.refusal_while_spent(now).or_else(|| self.never_fits(now, cost)) {
+            Some(refusal) => refusal,
+            None if self.is_next(place) && self.fits(now, cost) => {
+                self.take_turn(class);
+                return Ok(self.launch(now, cost));
+            }
+            None => {
+                let expected = self.expected_wait(now, place, cost).filter(|wait| !wait.is_zero());
+                Refusal::TooLong { expected: expected.unwrap_or(WATCH), limit: Duration::ZERO }
+            }
+        };
+        self.refuse();
+        Err(refusal)
+    }
+
+    /// A waiter looks whether its turn has come.
+    pub(in crate::quota_meter) fn poll(
+        &mut self,
+        now: Moment,
+        id: WaiterId,
+        waker: &Waker,
+        wakes: &mut Wakes,
+    ) -> Result<Turn, Refusal> {
+        if matches!(self.waiters[id].state, WaiterState::Aside) {
+            self.waiters[id].state = WaiterState::InLine;
+            self.queue.insert(self.waiters[id].standing.place, self.waiters[id].cost, id);
+        }
+        self.waiters[id].armed = None;
+        self.waiters[id].waker = Some(waker.clone());
+        self.move_up(now, wakes);
+        if matches!(self.waiters[id].state, WaiterState::InLine)
+            && let Some(refusal) = self.refusal_while_spent(now).or_else(|| self.overdue(now, id))
+        {
+            self.queue.remove(self.waiters[id].standing.place);
+            self.waiters[id].state = WaiterState::Refused(refusal);
+        }
+        let first = self.first_grant().map(|first| first.waiter);
+        let waiter = &mut self.waiters[id];
+        match &waiter.state {
+            // Its own timer came before the wakers of those who were let go before it.
+            WaiterState::Granted(grant) if first != Some(id) && !waiter.gave_way => {
+                waiter.gave_way = true;
+                wakes.0.push(waker.clone());
+                Ok(Turn::Later(grant.at + GRANT_TIME))
+            }
+            WaiterState::Granted(Grant { flight, .. }) => {
+                let flight = *flight;
+                Ok(Turn::Now(flight, self.waiters.remove(id).standing))
+            }
+            WaiterState::Refused(refusal) => {
+                let refusal = refusal.clone();
+                self.waiters.remove(id);
+                self.counts.refused += 1;
+                Err(refusal)
+            }
+            WaiterState::InLine | WaiterState::Aside => {
+                let (standing, cost) = (self.waiters[id].standing, self.waiters[id].cost);
+                let look = self.next_look(now, standing.place, cost);
+                let look = standing.ends().map_or(look, |ends| ends.min(look));
+                self.waiters[id].armed = Some(look);
+                Ok(Turn::Later(look))
+            }
+        }
+    }
+
+    /// A waiter is dropped: its place, or its grant, goes to the next.
+    pub(in crate::quota_meter) fn leave(&mut self, now: Moment, id: WaiterId, wakes: &mut Wakes) {
+        let Some(waiter) = self.waiters.try_remove(id) else { return };
+        match waiter.state {
+            WaiterState::InLine => drop(self.queue.remove(waiter.standing.place)),
+            WaiterState::Granted(grant) => self.give_back(grant.flight),
+            WaiterState::Aside | WaiterState::Refused(_) => {}
+        }
+        self.move_up(now, wakes);
+    }
+
+    /// A granted call that may not leave any more goes back to its place.
+    pub(in crate::quota_meter) fn rejoin(
+        &mut self,
+        now: Moment,
+        id: FlightId,
+        standing: Standing,
+        wakes: &mut Wakes,
+    ) -> WaiterId {
+        let cost = self.cost_of(id);
+        self.give_back(id);
+        let waiter = self.line_up(standing, cost);
+        self.move_up(now, wakes);
+        waiter
+    }
+
+    /// Something changed: lets go all whose turn it is, and wakes the next if its turn now comes sooner.
+    #[inline]
+    pub(super) fn move_up(&mut self, now: Moment, wakes: &mut Wakes) {
+        if !self.queue.is_empty() {
+            self.pump(now, wakes);
+            self.rearm_first(now, wakes);
+        }
+    }
+
+    /// Whose turn it is: the first in line, unless others have been passed over for too long.
+    pub(super) fn next(&self) -> Option<(Place, Cost, WaiterId)> {
+        let first = self.queue.first()?;
+        Some(self.due(first.0.class).unwrap_or(first))
+    }
+
+    /// Who must not be passed over any more by calls of this class.
+    pub(super) fn due(&self, class: u8) -> Option<(Place, Cost, WaiterId)> {
+        self.turns.due_below(class).find_map(|below| self.queue.first_of(below))
+    }
+
+    /// Whether a newcomer for this place passes nobody whose turn it is.
+    pub(super) fn is_next(&self, place: Place) -> bool {
+        self.queue.first().is_none_or(|(first, ..)| place < first && self.due(place.class).is_none())
+    }
+
+    pub(super) fn take_turn(&mut self, class: u8) {
+        if self.turns.owed(class) || self.queue.last_class().is_some_and(|last| last > class) {
+            self.turns.taken(class, |other| self.queue.first_of(other).is_some());
+        }
+    }
+
+    /// Lets go all whose turn it is.
+    pub(super) fn pump(&mut self, now: Moment, wakes: &mut Wakes) {
+        self.recall_untaken(now);
+        while let Some((place, cost, id)) = self.next() {
+            let state = match self.never_fits(now, cost) {
+                Some(refusal) => WaiterState::Refused(refusal),
+                None if self.fits(now, cost) => {
+                    self.take_turn(place.class);
+                    self.grant(now, id, cost)
+                }
+                None if self.may_look(now, cost) => {
+                    let state = self.grant(now, id, cost);
+                    if let WaiterState::Granted(grant) = &state
+                        && let Some(flight) = self.flights.get_mut(grant.flight)
+                    {
+                        flight.anew = true;
+                    }
+                    state
+                }
+                None => return,
+            };
+            self.queue.remove(place);
+            self.answer(id, state, wakes);
+        }
+    }
+
+    pub(super) fn answer(&mut self, id: WaiterId, state: WaiterState, wakes: &mut Wakes) {
+        let waiter = &mut self.waiters[id];
+        waiter.state = state;
+        wakes.0.extend(waiter.waker.take());
+    }
+
+    pub(super) fn grant(&mut self, now: Moment, id: WaiterId, cost: Cost) -> WaiterState {
+        let grant = Grant { waiter: id, flight: self.launch(now, cost), at: now };
+        self.grants.push(grant);
+        WaiterState::Granted(grant)
+    }
+
+    pub(super) fn first_grant(&mut self) -> Option<Grant> {
+        let Self { grants, waiters, .. } = self;
+        grants.first(|grant| {
+            let waiter = waiters.get(grant.waiter);
+            waiter.is_some_and(|waiter| matches!(waiter.state, WaiterState::Granted(untaken) if untaken == grant))
+        })
+    }
+
+    /// Takes back the grants that nobody came for.
+    pub(super) fn recall_untaken(&mut self, now: Moment) {
+        while let Some(grant) = self.first_grant().filter(|grant| now.since(grant.at) >= GRANT_TIME) {
+            self.waiters[grant.waiter].state = WaiterState::Aside;
+            self.give_back(grant.flight);
+        }
+    }
+
+    /// Its time in line is over.
+    pub(super) fn overdue(&self, now: Moment, id: WaiterId) -> Option<Refusal> {
+        let Waiter { standing, cost, .. } = &self.waiters[id];
+        let limit = standing.limit.filter(|limit| now.since(standing.since) >= *limit)?;
+        let rest = self.expected_wait(now, standing.place, *cost).unwrap_or_default();
+        Some(Refusal::TooLong { expected: limit.saturating_add(rest), limit })
+    }
+
+    /// How long a call of this class that came now would wait, as far as the limits are known.
+    pub(in crate::quota_meter) fn expected_wait_of(&self, now: Moment, class: u8, cost: Cost) -> Option<Duration> {
+        self.expected_wait(now, Place { class, seq: u64::MAX, tie: u64::MAX }, cost)
+    }
+
+    /// How long a call at `place` will wait, as far as the limits are known.
+    pub(super) fn expected_wait(&self, now: Moment, place: Place, cost: Cost) -> Option<Duration> {
+        let gate = self.gate.opens.filter(|opens| *opens > now).map(|opens| opens.since(now));
+        if !self.is_known() && self.pace.is_none() {
+            return gate;
+        }
+        let is_next = || self.next().is_some_and(|(next, ..)| next == place);
+        let ahead = match self.turns.owed(place.class) && is_next() {
+            true => Cost::ZERO,
+            false => self.queue.ahead_of(place).1,
+        };
+        let requests = self.requests.wait_for(ahead.requests + cost.requests, now);
+        let pace = self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.wait_for(now, ahead.requests + cost.requests));
+        let more = self.more.iter().map(|more| more.wait_for(ahead, cost, now)).max();
+        let tokens = match ahead.tokens + self.with_margin(cost.tokens) {
+            needed if needed > 0.0 => self.tokens.wait_for(needed, now),
+            _ => Duration::ZERO,
+        };
+        Some(requests.max(tokens).max(pace).max(more.unwrap_or_default()).max(gate.unwrap_or_default()))
+    }
+
+    /// When a waiter looks again: when its turn should come, or, where only an event can tell, after a while that
+    /// grows with its place, so that a long line costs a hundred looks a second and not one a waiter.
+    pub(super) fn next_look(&self, now: Moment, place: Place, cost: Cost) -> Moment {
+        let wait = self.expected_wait(now, place, cost).filter(|wait| !wait.is_zero()).unwrap_or_else(|| {
+            let (before, _) = self.queue.ahead_of(place);
+            WATCH.saturating_add(Duration::from_millis(10).saturating_mul(u32::try_from(before).unwrap_or(u32::MAX)))
+        });
+        let look = self.looks_from();
+        let is_first = self.queue.first().is_some_and(|(first, ..)| first == place);
+        if is_first && look > now && self.flights.is_empty() { look.min(now + wait) } else { now + wait }
+    }
+
+    /// Wakes the first in line if its turn comes before its own timer.
+    pub(super) fn rearm_first(&mut self, now: Moment, wakes: &mut Wakes) {
+        let Some((place, cost, id)) = self.next() else { return };
+        let look = self.next_look(now, place, cost);
+        let waiter = &mut self.waiters[id];
+        if waiter.armed.is_some_and(|armed| look + Duration::from_millis(1) < armed) {
+            wakes.0.extend(waiter.waker.take());
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The meter without clock, tasks or sockets: time and events in, grants and wakers out.
+//!
+//! Here is what happens to a call, and what is kept of it; [`line`] says whose turn it is, [`levels`] what is left of
+//! each limit, and [`gate`] who is kept out all the same.
+
+mod gate;
+mod levels;
+mod line;
+
+use std::{task::Waker, time::Duration};
+
+use rand::{SeedableRng, rngs::SmallRng};
+use slab::Slab;
+
+use self::{
+    gate::{FIRST_WINDOW, Gate, LONGEST_PATIENCE, PATIENCE, Spent},
+    levels::{More, Origin},
+    line::Waiter,
+};
+pub(super) use self::{
+    levels::Told,
+    line::{Arrival, Comer, Standing, Turn, WaiterId},
+};
+use super::{
+    Settings,
+    bucket::Bucket,
+    cost::Cost,
+    flights::{FlightId, Flights},
+    grants::Grants,
+    moment::{Clock, Moment},
+    pace::Pace,
+    priority::Turns,
+    queue::{Place, Queue},
+    quota::Given,
+};
+use crate::{
+    ApiError,
+    limits::{Limits, Unit},
+};
+
+/// What came of a call that was sent.
+#[derive(Debug)]
+pub(super) enum Outcome<'a> {
+    /// An answer, with what it says of the limits.
+    Success(&'a Limits),
+    /// A 429 that means "wait", for that long where the server said.
+    Limited(&'a Limits, Option<Duration>),
+    /// The quota is used up: waiting does not help.
+    Spent(ApiError),
+    /// Anything else; it says nothing of the quota.
+    Other,
+}
+
+/// Counts since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Calls that were sent.
+    pub sent: u64,
+    /// Answers with a 2xx status.
+    pub succeeded: u64,
+    /// 429s that meant "wait".
+    pub limited: u64,
+    /// Calls refused without being sent.
+    pub refused: u64,
+}
+
+/// Whom to wake, once the lock is released.
+#[derive(Debug, Default)]
+pub(super) struct Wakes(Vec<Waker>);
+
+impl Wakes {
+    #[inline]
+    pub(super) fn wake(self) {
+        if self.0.is_empty() {
+            return;
+        }
+        for waker in self.0 {
+            waker.wake();
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) clock: Clock,
+    settings: Settings,
+    requests: Bucket,
+    tokens: Bucket,
+    /// Limits beyond the usual two.
+    more: Vec<More>,
+    /// Once a 429 came that no announced limit explains.
+    pace: Option<Pace>,
+    gate: Gate,
+    spent: Option<Spent>,
+    window: u32,
+    queue: Queue<WaiterId>,
+    turns: Turns,
+    waiters: Slab<Waiter>,
+    grants: Grants,
+    flights: Flights,
+    /// What was ever sent.
+    sent: Cost,
+    /// What was ever reserved, less what was given back.
+    reserved: Cost,
+    /// Nanoseconds of the quickest answer.
+    fastest: u64,
+    /// When the last answer came.
+    heard: Moment,
+    patience: Duration,
+    ties: u64,
+    counts: Counts,
+    rng: SmallRng,
+}
+
+impl Core {
+    pub(super) fn new(settings: Settings) -> Self {
+        let quota = &settings.quota;
+        let given = [(Unit::Requests, quota.given_requests()), (Unit::Tokens, quota.given_tokens())];
+        let more: Vec<More> = given
+            .into_iter()
+            .filter_map(|(unit, given)| {
+                let Given { capacity, period } = given?;
+                let bucket = Bucket::full(capacity, period, Moment::START);
+                Some(More { name: "given".into(), origin: Origin::Given, unit, bucket })
+            })
+            .collect();
+        // Who names a limit has no need of feeling for it.
+        let window = if quota.given_requests().is_some() { u32::MAX } else { FIRST_WINDOW };
+        let rng = settings.seed.map_or_else(rand::make_rng, SmallRng::seed_from_u64);
+        Self {
+            clock: Clock::default(),
+            settings,
+            requests: Bucket::new(),
+            tokens: Bucket::new(),
+            more,
+            pace: None,
+            gate: Gate { opens: None, named: None, epoch: 0, streak: 0, probing: false, probe: None },
+            spent: None,
+            window,
+            queue: Queue::default(),
+            turns: Turns::default(),
+            waiters: Slab::new(),
+            grants: Grants::default(),
+            flights: Flights::default(),
+            sent: Cost::ZERO,
+            reserved: Cost::ZERO,
+            fastest: u64::MAX,
+            heard: Moment::START,
+            patience: PATIENCE,
+            ties: 0,
+            counts: Counts::default(),
+            rng,
+        }
+    }
+
+    /// A call comes while nobody waits and there is room for it: it goes. `None` if that is not so.
+    ///
+    /// What most calls take, and apart from [`arrive`](Self::arrive) because it is.
+    #[inline]
+    pub(super) fn go(&mut self, now: Moment, cost: Cost) -> Option<FlightId> {
+        let may_fit = self.tokens.limit().is_none_or(|limit| cost.tokens <= limit) && self.more.is_empty()
+            || self.never_fits(now, cost).is_none();
+        if self.spent.is_some() || !self.queue.is_empty() || !may_fit || !self.fits(now, cost) {
+            return None;
+        }
+        self.counts.sent += 1;
+        self.sent += cost;
+        Some(self.launch(now, cost))
+    }
+
+    /// A call was refused before it came here.
+    pub(super) fn refuse(&mut self) {
+        self.counts.refused += 1;
+    }
+
+    /// What was reserved for a call.
+    pub(super) fn cost_of(&self, id: FlightId) -> Cost {
+        self.flights.get(id).map_or(Cost::ZERO, |flight| flight.cost)
+    }
+
+    pub(super) fn calls_sent(&self) -> u64 {
+        self.counts.sent
+    }
+
+    /// A granted call is handed to the network now; `false` if it may not leave any more, because the gate has closed
+    /// since, or the quota is used up.
+    pub(super) fn sent(&mut self, now: Moment, id: FlightId) -> bool {
+        let Some(flight) = self.flights.get_mut(id) else { return true };
+        if flight.epoch != self.gate.epoch || self.spent.is_some() && !flight.looks {
+            return false;
+        }
+        self.sent += flight.cost;
+        flight.left = now;
+        flight.mark = self.sent;
+        self.counts.sent += 1;
+        true
+    }
+
+    /// A granted call was never sent: its quota is free again.
+    pub(super) fn cancel(&mut self, now: Moment, id: FlightId, wakes: &mut Wakes) {
+        self.give_back(id);
+        self.move_up(now, wakes);
+    }
+
+    /// A sent call has ended. For a 429 that means "wait": when it may be sent again.
+    pub(super) fn settle(
+        &mut self,
+        now: Moment,
+        id: FlightId,
+        outcome: Outcome<'_>,
+        wakes: &mut Wakes,
+    ) -> Option<Moment> {
+        let flight = self.flights.take(id)?;
+        self.end_probe(&flight);
+        self.heard = now;
+        let mut opens = None;
+        match outcome {
+            Outcome::Success(limits) => {
+                self.counts.succeeded += 1;
+                if flight.epoch == self.gate.epoch {
+                    self.widen();
+                    self.gate.streak = 0;
+                    self.gate.probing = false;
+                } else if flight.epoch + 1 == self.gate.epoch {
+                    // A 429 comes back sooner than an answer: the gate before this one had been long enough after all.
+                    self.gate.streak = self.gate.streak.min(1);
+                }
+                // One that left before the quota was used up says nothing of it now.
+                if flight.looks {
+                    self.spent = None;
+                }
+                self.patience = PATIENCE;
+                if flight.anew {
+                    self.forget(limits);
+                }
+                self.learn(now, &flight, limits);
+            }
+            Outcome::Limited(limits, hint) => {
+                self.counts.limited += 1;
+                if flight.anew {
+                    self.patience = self.patience.saturating_mul(2).min(LONGEST_PATIENCE);
+                }
+                // Turned away, it took a request, but no tokens.
+                self.credit_tokens(now, flight.cost, Told::by(limits));
+                self.learn(now, &flight, limits);
+                opens = Some(self.close(now, &flight, limits, hint));
+            }
+            Outcome::Spent(error) => self.spend(now, error, wakes),
+            Outcome::Other => {}
+        }
+        self.move_up(now, wakes);
+        opens
+    }
+
+    pub(super) fn snapshot(&self, now: Moment) -> super::Snapshot {
+        let place = Place { class: u8::MAX, seq: u64::MAX, tie: u64::MAX };
+        super::Snapshot {
+            requests: self.level(Unit::Requests, &self.requests, now),
+            tokens: self.level(Unit::Tokens, &self.tokens, now),
+            in_flight: self.flights.len(),
+            window: self.window,
+            waiting: self.waiters.len(),
+            expected_wait: self.expected_wait(now, place, Cost::of_tokens(0.0, 0.0)),
+            gate_opens_in: self.gate.opens.filter(|opens| *opens > now).map(|opens| opens.since(now)),
+            spent: self.spent.as_ref().map(|spent| spent.error.clone()),
+            counts: self.counts,
+            scope: super::ScopeName::default(),
+            used: super::Used::default(),
+        }
+    }
+}
