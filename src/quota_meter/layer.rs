@@ -10,7 +10,8 @@ use std::{
 use tower_layer::Layer;
 
 use super::{
-    Contents, Estimate, HeadOnly, MeterHandle, Price, Quota, QuotaMeter, Reached, Scoping, Snapshot, Threshold,
+    Contents, Estimate, HeadOnly, MeterHandle, Price, Quota, QuotaMeter, QuotaStore, Reached, Scoping, Snapshot,
+    Threshold,
     book::{Accounts, Watch},
     shared::Shared,
 };
@@ -46,6 +47,7 @@ pub(super) struct Settings {
     pub(super) scoping: Scoping,
     pub(super) estimate: Estimate,
     pub(super) accounts: Arc<Accounts>,
+    pub(super) store: Option<Arc<dyn QuotaStore>>,
 }
 
 impl QuotaMeterLayer {
@@ -65,6 +67,7 @@ impl QuotaMeterLayer {
             scoping: Scoping::default(),
             estimate: Estimate::default(),
             accounts: Arc::new(accounts),
+            store: None,
         })
     }
 
@@ -117,6 +120,14 @@ impl<V> QuotaMeterLayer<V> {
     #[must_use]
     pub fn scoping(self, scoping: Scoping) -> Self {
         self.set(|settings| settings.scoping = scoping)
+    }
+
+    /// Takes from a quota that other machines share: each call leaves once the store has lent what it takes. Default: none.
+    ///
+    /// The store is asked in a task of tokio's, apart from the calls.
+    #[must_use]
+    pub fn store(self, store: impl QuotaStore) -> Self {
+        self.set(|settings| settings.store = Some(Arc::new(store)))
     }
 
     /// How many quotas are kept apart. Default: 1,024. Beyond that the one not used for longest is forgotten, and learned

@@ -44,6 +44,7 @@ fn narrow() -> (Arc<Scope>, Vec<Flight>) {
         scoping: Scoping::default(),
         estimate: Estimate::default(),
         accounts: Arc::default(),
+        store: None,
         quota: Quota::learned(),
         permit_time: Duration::from_secs(60),
     };

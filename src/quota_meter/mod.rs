@@ -11,6 +11,7 @@
 //!   really used is read from `usage` as the answer passes, at the end of a stream too.
 //! - **Bodies.** Those that are [`Resend`](crate::body::Resend) show their content to the meter, if it is in memory. With
 //!   [`any_body`](QuotaMeterLayer::any_body) it works over every other type too, and sees the head alone.
+//! - **Many machines.** A [`QuotaStore`] lends each of them its part of a quota; without one each learns what others take.
 //! - **Order.** By [`Priority`], then by arrival.
 //! - **Seeing it.** [`MeterHandle`] shows what is left, what was used and what that cost, tells of changes and
 //!   [`Threshold`]s, and keeps the budget of a day over restarts.
@@ -71,6 +72,7 @@ mod shape;
 mod shared;
 mod sight;
 mod snapshot;
+mod store;
 mod tap;
 #[cfg(feature = "tiktoken")]
 mod tokens;
@@ -95,6 +97,7 @@ pub use self::{
     service::QuotaMeter,
     sight::{Contents, HeadOnly, Sight},
     snapshot::Snapshot,
+    store::{Ask, Batch, Leased, Leasing, MemoryStore, QuotaStore},
     used::{Measure, Price, Reached, Threshold, Totals, Used},
     view::RequestView,
 };

@@ -10,7 +10,7 @@ use std::{
 
 #[cfg(all(test, outbound_loom))]
 use loom::sync::{Mutex as CoreLock, MutexGuard as CoreGuard};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     ScopeName, Settings, Snapshot, TokenCost, Used,
@@ -22,7 +22,11 @@ use super::{
     permits::{Permit, Permits},
     rate::Rate,
     refusal::Refusal,
+    store::{Ask, Asking, Batch, QuotaStore},
 };
+
+/// A store that has not answered for so long has failed.
+const LEASE_TIME: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Scope {
@@ -31,6 +35,7 @@ pub(super) struct Scope {
     inner: CoreLock<Inner>,
     permits: Mutex<Permits>,
     permit_time: Duration,
+    store: Option<Arc<dyn QuotaStore>>,
 }
 
 #[derive(Debug)]
@@ -114,9 +119,9 @@ fn now() -> Instant {
 
 impl Scope {
     pub(super) fn new(name: ScopeName, settings: Settings, book: Arc<Book>) -> Arc<Self> {
-        let permit_time = settings.permit_time;
+        let (permit_time, store) = (settings.permit_time, settings.store.clone());
         let inner = Inner { core: Core::new(settings), rate: Rate::default(), used: Used::default(), booked: 0 };
-        Arc::new(Self { name, book, inner: CoreLock::new(inner), permits: Mutex::default(), permit_time })
+        Arc::new(Self { name, book, inner: CoreLock::new(inner), permits: Mutex::default(), permit_time, store })
     }
 
     pub(super) fn name(&self) -> &ScopeName {
@@ -146,6 +151,40 @@ impl Scope {
         result
     }
 
+    /// Asks the store for more, if it is time for that.
+    #[inline]
+    fn ask_store(self: &Arc<Self>) {
+        if let Some(store) = &self.store {
+            self.ask(&**store);
+        }
+    }
+
+    #[cold]
+    fn ask(self: &Arc<Self>, store: &dyn QuotaStore) {
+        let (asking, requests, tokens) = self.with(|core, now, _| {
+            let asking = core.asking(now);
+            let levels = asking.is_some().then(|| core.snapshot(now));
+            (asking, levels.as_ref().and_then(|now| now.requests), levels.as_ref().and_then(|now| now.tokens))
+        });
+        let Some(Asking { least, wanted, lapsed }) = asking else { return };
+        if lapsed != Batch::default() {
+            store.give_back(&self.name, lapsed);
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return self.with(|core, now, wakes| core.leased(now, None, wakes));
+        };
+        let leasing = store.lease(Ask { scope: self.name.clone(), least, wanted, requests, tokens });
+        let scope = Arc::downgrade(self);
+        runtime.spawn(async move {
+            let answer = timeout(LEASE_TIME, leasing).await.ok().and_then(Result::ok);
+            if let Some(scope) = scope.upgrade() {
+                scope.with(|core, now, wakes| core.leased(now, answer, wakes));
+                // There may be more in line than this let go.
+                scope.ask_store();
+            }
+        });
+    }
+
     pub(super) fn snapshot(&self) -> Snapshot {
         self.recall_permits();
         let (mut snapshot, used) = {
@@ -170,6 +209,7 @@ impl Scope {
         match gone {
             Ok((Some(id), _, money)) => {
                 self.book.changed();
+                self.ask_store();
                 Entry::Go(Flight { scope: self, load: load(money), id, stage: Stage::Sent })
             }
             Ok((None, cost, money)) => self.line_up(call, cost, load(money), deadline),
@@ -193,6 +233,7 @@ impl Scope {
         if !matches!(arrival, Arrival::Go(_)) {
             load.release(&self.book);
         }
+        self.ask_store();
         self.book.changed();
         match arrival {
             Arrival::Go(id) => Entry::Go(Flight { scope: self, load, id, stage: Stage::Sent }),
@@ -293,6 +334,12 @@ impl Scope {
 impl Drop for Scope {
     fn drop(&mut self) {
         self.book_calls();
+        if let Some(store) = &self.store {
+            let unused = self.with(|core, now, _| core.unused(now));
+            if unused != Batch::default() {
+                store.give_back(&self.name, unused);
+            }
+        }
     }
 }
 
@@ -349,6 +396,7 @@ impl Waiter {
         if !matches!(turn, Ok(core::Turn::Later(_))) {
             self.id = None;
         }
+        self.scope.ask_store();
         Ok(match turn? {
             core::Turn::Now(id, standing) => {
                 self.standing = Some(standing);

@@ -21,6 +21,7 @@ mod refused;
 mod scopes;
 mod spellings;
 mod spent;
+mod store;
 mod traps;
 mod usage;
 

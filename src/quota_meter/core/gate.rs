@@ -18,8 +18,8 @@ use crate::{
 /// Calls in flight before anything is known of the limits.
 pub(super) const FIRST_WINDOW: u32 = 4;
 /// From here on the window opens by one only with every [`BLIND_STEP`]th success, while no limit is known.
-const BLIND_WINDOW: u32 = 32;
-const BLIND_STEP: u64 = 8;
+const BLIND_WINDOW: u32 = 128;
+const BLIND_STEP: u64 = 2;
 /// How often a gate doubles at the most where the server says what is left: who shares the quota took it, and that passes.
 const LONGEST_STREAK: (u32, u32) = (2, 16);
 /// When for so long no answer came and the limits let nobody go, one call goes to look whether they are still so: what a

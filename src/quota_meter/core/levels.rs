@@ -102,6 +102,7 @@ impl Core {
             && (cost.tokens <= 0.0 || self.tokens.holds(self.with_margin(cost.tokens), now))
             && self.pace.as_ref().is_none_or(|pace| pace.wait_for(now, cost.requests).is_zero())
             && self.more.iter().all(|more| more.holds(cost, now))
+            && self.leases.as_ref().is_none_or(|leases| leases.holds(cost, now))
     }
 
     /// How long until the levels hold this cost.
@@ -145,6 +146,9 @@ impl Core {
         if let Some(pace) = &mut self.pace {
             pace.reserve(now, cost.requests);
         }
+        if let Some(leases) = &mut self.leases {
+            leases.take(cost);
+        }
         let (probe, looks) = (self.gate.probing, self.spent.is_some());
         self.gate.probe = probe.then_some(now);
         if let Some(spent) = &mut self.spent {
@@ -165,6 +169,9 @@ impl Core {
             }
             if let Some(pace) = &mut self.pace {
                 pace.refund(flight.cost.requests);
+            }
+            if let Some(leases) = &mut self.leases {
+                leases.put(flight.cost);
             }
         }
     }

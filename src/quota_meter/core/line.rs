@@ -4,7 +4,13 @@ use std::{task::Waker, time::Duration};
 
 use super::{Core, Wakes};
 use crate::quota_meter::{
-    cost::Cost, flights::FlightId, grants::Grant, moment::Moment, queue::Place, refusal::Refusal,
+    cost::Cost,
+    flights::FlightId,
+    grants::Grant,
+    moment::Moment,
+    queue::Place,
+    refusal::Refusal,
+    store::{Asking, Batch, Leased},
 };
 
 /// A grant that its task does not take goes to the next in line.
@@ -351,12 +357,35 @@ impl Core {
         Some(requests.max(tokens).max(pace).max(more.unwrap_or_default()).max(gate.unwrap_or_default()))
     }
 
+    /// What the store is to be asked now, if anything.
+    pub(in crate::quota_meter) fn asking(&mut self, now: Moment) -> Option<Asking> {
+        let next = self.next().map(|(_, cost, _)| cost);
+        let (_, line) = self.queue.ahead_of(Place { class: u8::MAX, seq: u64::MAX, tie: u64::MAX });
+        self.leases.as_mut()?.ask(now, next, line)
+    }
+
+    /// The store has answered, or failed.
+    pub(in crate::quota_meter) fn leased(&mut self, now: Moment, answer: Option<Leased>, wakes: &mut Wakes) {
+        if let Some(leases) = &mut self.leases {
+            leases.answered(now, answer);
+        }
+        self.move_up(now, wakes);
+    }
+
+    /// What was lent and is not used.
+    pub(in crate::quota_meter) fn unused(&self, now: Moment) -> Batch {
+        self.leases.as_ref().map_or(Batch::default(), |leases| leases.unused(now))
+    }
+
     /// When a waiter looks again: when its turn should come, or, where only an event can tell, after a while that
     /// grows with its place, so that a long line costs a hundred looks a second and not one a waiter.
     pub(super) fn next_look(&self, now: Moment, place: Place, cost: Cost) -> Moment {
         let wait = self.expected_wait(now, place, cost).filter(|wait| !wait.is_zero()).unwrap_or_else(|| {
             let (before, _) = self.queue.ahead_of(place);
-            WATCH.saturating_add(Duration::from_millis(10).saturating_mul(u32::try_from(before).unwrap_or(u32::MAX)))
+            let watch = Duration::from_millis(10).saturating_mul(u32::try_from(before).unwrap_or(u32::MAX));
+            let asks_in = self.leases.as_ref().map(|leases| leases.asks_after().since(now));
+            let asks_in = asks_in.filter(|wait| !wait.is_zero()).unwrap_or(WATCH);
+            watch.saturating_add(asks_in.min(WATCH))
         });
         let look = self.looks_from();
         let is_first = self.queue.first().is_some_and(|(first, ..)| first == place);

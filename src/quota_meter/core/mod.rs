@@ -32,6 +32,7 @@ use super::{
     priority::Turns,
     queue::{Place, Queue},
     quota::Given,
+    store::Leases,
 };
 use crate::{
     ApiError,
@@ -89,6 +90,8 @@ pub(super) struct Core {
     tokens: Bucket,
     /// Limits beyond the usual two.
     more: Vec<More>,
+    /// What a store has lent, where one is asked.
+    leases: Option<Leases>,
     /// Once a 429 came that no announced limit explains.
     pace: Option<Pace>,
     gate: Gate,
@@ -127,6 +130,7 @@ impl Core {
             .collect();
         // Who names a limit has no need of feeling for it.
         let window = if quota.given_requests().is_some() { u32::MAX } else { FIRST_WINDOW };
+        let leases = settings.store.is_some().then(Leases::default);
         let rng = settings.seed.map_or_else(rand::make_rng, SmallRng::seed_from_u64);
         Self {
             clock: Clock::default(),
@@ -134,6 +138,7 @@ impl Core {
             requests: Bucket::new(),
             tokens: Bucket::new(),
             more,
+            leases,
             pace: None,
             gate: Gate { opens: None, named: None, epoch: 0, streak: 0, probing: false, probe: None },
             spent: None,

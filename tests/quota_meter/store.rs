@@ -1,0 +1,172 @@
+//! A quota that several meters share through a store.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::time::{Duration, Instant, sleep};
+use tower::{ServiceBuilder, ServiceExt};
+use tower_outbound::{
+    BackoffRetryLayer, QuotaMeterLayer, TokenCost,
+    mock::{Limit, Limits, MockApi},
+    nz,
+    quota_meter::{Ask, Batch, Leased, Leasing, MemoryStore, Quota, QuotaStore, ScopeName},
+};
+
+use super::{Office, costing, meter, settled};
+use crate::common::{Text, ms, named, reply, secs, with};
+
+fn embed() -> http::Request<Text> {
+    let mut request = with(named("embed"), TokenCost(5));
+    *request.uri_mut() = "http://api.example/v1/embeddings".parse().unwrap();
+    *request.method_mut() = http::Method::POST;
+    *request.body_mut() = r#"{"model":"m","input":"hi"}"#.into();
+    request.headers_mut().insert("authorization", "Bearer sk-any".parse().unwrap());
+    request
+}
+
+/// So many calls through each of these meters, 32 workers each; how long all took.
+async fn batch(api: &MockApi, meters: &[QuotaMeterLayer], calls: usize) -> f64 {
+    let start = Instant::now();
+    let mut workers = tokio::task::JoinSet::new();
+    for meter in meters {
+        let stack = ServiceBuilder::new().layer(BackoffRetryLayer::new()).layer(meter).service(api.clone());
+        for worker in 0..32 {
+            let stack = stack.clone();
+            workers.spawn(async move {
+                for _ in (worker..calls).step_by(32) {
+                    assert_eq!(stack.clone().oneshot(embed()).await.unwrap().status(), 200);
+                }
+            });
+        }
+    }
+    workers.join_all().await;
+    start.elapsed().as_secs_f64()
+}
+
+/// Without headers two meters know nothing of each other but what the store says.
+#[tokio::test(start_paused = true)]
+async fn two_meters_share_what_it_holds_and_waste_nothing() {
+    let limits = Limits::none().hidden(Limit::per_minute(300));
+    let api = MockApi::builder().limits(limits).rate_headers(false).service_time(ms(100)..=ms(100)).build();
+    let store = MemoryStore::new(Quota::per_minute(nz!(300)));
+    let meters = [1, 2].map(|seed| QuotaMeterLayer::new().seed(seed).store(store.clone()));
+    let took = batch(&api, &meters, 750).await;
+    assert_eq!(api.counters().rejected, 0);
+    assert!((240.0..=252.0).contains(&took), "{took} s where 240 are possible");
+}
+
+/// What no quota names, meters learn from the answers, and the store from them.
+#[tokio::test(start_paused = true)]
+async fn what_one_meter_learns_all_are_lent_of() {
+    let api = MockApi::builder().limits(Limits::per_minute(300, 1_000_000)).service_time(ms(100)..=ms(100)).build();
+    let store = MemoryStore::new(Quota::learned());
+    let meters = [1, 2].map(|seed| QuotaMeterLayer::new().seed(seed).store(store.clone()));
+    let took = batch(&api, &meters, 750).await;
+    assert!(api.counters().rejected <= 3, "{:?}", api.counters());
+    assert!(took <= 252.0, "{took} s where 240 are possible");
+}
+
+type Answer = Result<Leased, &'static str>;
+
+/// Answers as the test says, after a while, and keeps what it was asked.
+#[derive(Clone, Debug, Default)]
+struct Scripted {
+    answers: Arc<Mutex<Vec<Answer>>>,
+    asked: Arc<AtomicUsize>,
+    returned: Arc<Mutex<Vec<Batch>>>,
+    takes: Duration,
+}
+
+impl Scripted {
+    fn new(answers: impl IntoIterator<Item = Answer>) -> Self {
+        let mut answers: Vec<_> = answers.into_iter().collect();
+        answers.reverse();
+        Self { answers: Arc::new(Mutex::new(answers)), ..Self::default() }
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl QuotaStore for Scripted {
+    fn lease(&self, ask: Ask) -> Leasing {
+        assert!(ask.least.requests <= ask.wanted.requests && ask.least.tokens <= ask.wanted.tokens, "{ask:?}");
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let answer = self.answers.lock().unwrap().pop().unwrap_or(Err("no more"));
+        let takes = self.takes;
+        Box::pin(async move {
+            sleep(takes).await;
+            answer.map_err(Into::into)
+        })
+    }
+
+    fn give_back(&self, _: &ScopeName, unused: Batch) {
+        self.returned.lock().unwrap().push(unused);
+    }
+}
+
+fn lent(requests: f64) -> Answer {
+    Ok(Leased::Now(Batch { requests, tokens: 1_000.0 }, secs(10.0)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_leaves_before_it_is_lent() {
+    let store = Scripted { takes: secs(1.0), ..Scripted::new([lent(1.0), Ok(Leased::Later(secs(5.0))), lent(2.0)]) };
+    let office = Office::new(meter().store(store.clone()));
+    let _calls = office.many(3);
+    settled().await;
+    assert_eq!((office.desk.count(), store.asked()), (0, 1), "asked once, for all who wait");
+    sleep(secs(1.1)).await;
+    assert_eq!(office.desk.open(), ["0"]);
+    sleep(secs(5.0)).await;
+    assert_eq!(office.desk.open(), ["0"], "not before the time that the store named");
+    sleep(secs(3.0)).await;
+    assert_eq!(office.desk.open(), ["0", "1", "2"]);
+}
+
+/// Then each machine is on its own, as without one.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_stalls_nobody() {
+    for takes in [0.0, 3_600.0] {
+        let store = Scripted { takes: secs(takes), ..Scripted::new([Err("it is down"), lent(1.0)]) };
+        let office = Office::new(meter().store(store.clone()));
+        let _call = office.call("first");
+        sleep(secs(6.0)).await;
+        assert_eq!(office.desk.open(), ["first"], "{takes}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_used_goes_back() {
+    let store = Scripted::new([lent(10.0), lent(10.0)]);
+    let office = Office::new(meter().store(store.clone()));
+    let call = office.call("first");
+    settled().await;
+    office.desk.answer("first", reply(200)).await;
+    call.await.unwrap().unwrap();
+    assert_eq!(*store.returned.lock().unwrap(), []);
+    sleep(secs(60.0)).await;
+    assert_eq!(store.asked(), 1, "nobody calls: nothing is kept for them");
+    let _second = office.send(costing("second", 100));
+    settled().await;
+    assert_eq!(*store.returned.lock().unwrap(), [Batch { requests: 9.0, tokens: 1_000.0 }], "its time is over");
+    assert_eq!(office.desk.open(), ["second"]);
+    drop((_second, office));
+    settled().await;
+    assert_eq!(store.returned.lock().unwrap().last(), Some(&Batch { requests: 9.0, tokens: 900.0 }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn senseless_batches_do_no_harm() {
+    for odd in [f64::NAN, f64::INFINITY, -5.0, 0.0, 1e300] {
+        let odd = Ok(Leased::Now(Batch { requests: odd, tokens: odd }, Duration::MAX));
+        let store = Scripted::new([odd, Ok(Leased::Later(Duration::ZERO)), lent(4.0)]);
+        let office = Office::new(meter().store(store));
+        let _call = office.send(costing("first", 10));
+        sleep(secs(30.0)).await;
+        assert_eq!(office.desk.open(), ["first"]);
+    }
+}
