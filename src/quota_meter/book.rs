@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::{broadcast, watch};
 
-use super::{Price, Reached, ScopeName, Threshold, Totals, Used, cost::Cost, refusal::Refusal};
+use super::{Measure, Price, Reached, ScopeName, Threshold, Totals, Used, cost::Cost, refusal::Refusal};
 use crate::wall_clock::WallClock;
 
 const DAY: u64 = 86_400;
@@ -100,6 +100,13 @@ impl Book {
 
     pub(super) fn reads_usage(&self) -> bool {
         self.accounts.reads_usage
+    }
+
+    /// Whether tokens are booked at all: as the answers say, or, where those are not read, as reckoned.
+    pub(super) fn counts_tokens(&self) -> bool {
+        let Accounts { prices, budget, thresholds, reads_usage, .. } = &self.accounts;
+        let wants_tokens = |watch: &Watch| watch.threshold.measure() != Measure::Requests;
+        *reads_usage || budget.is_some() || !prices.is_empty() || thresholds.iter().any(wants_tokens)
     }
 
     /// What so many tokens cost in this scope.

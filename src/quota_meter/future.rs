@@ -21,7 +21,7 @@ use tower_service::Service;
 use super::{
     ResponseBody,
     core::{Outcome, Told},
-    scope::{Flight, Turn, Waiter},
+    scope::{Flight, Turn, Usage, Waiter},
     tap::Tap,
 };
 use crate::{
@@ -196,14 +196,17 @@ fn settle<RB>(
 /// What reads along in a good answer, where it can be read.
 fn tap<RB>(flight: &mut Flight, outcome: &Outcome<'_>, response: &Response<RB>) -> Option<Box<Tap>> {
     let Outcome::Success(limits) = outcome else { return None };
-    if !flight.reads_usage() {
+    if !flight.counts_tokens() {
         return None;
     }
-    let media = Media::of(response.headers())?;
-    if is_compressed(response.headers()) {
+    let (scope, pending) = (Arc::clone(flight.scope()), flight.pending(Told::by(limits)));
+    let media = Media::of(response.headers()).filter(|_| flight.reads_usage() && !is_compressed(response.headers()));
+    let Some(media) = media else {
+        // What cannot be read was used all the same, and paid for.
+        scope.settle_usage(pending, &Usage::default());
         return None;
-    }
-    Some(Box::new(Tap::new(media, Arc::clone(flight.scope()), flight.pending(Told::by(limits)))))
+    };
+    Some(Box::new(Tap::new(media, scope, pending)))
 }
 
 /// What a response says of the quota: by its [`ApiError`] where it carries one, else by its head alone.

@@ -99,6 +99,35 @@ pub(super) struct Pending {
     told: Told,
 }
 
+/// What an answer said that it used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Usage {
+    pub(super) input: Option<u64>,
+    pub(super) output: Option<u64>,
+    /// Nothing was to come that would have said more.
+    pub(super) is_whole: bool,
+}
+
+impl Usage {
+    fn is_said(&self) -> bool {
+        self.input.is_some() || self.output.is_some()
+    }
+
+    /// Input and output, with the estimate for what was not said.
+    fn with_estimate(&self, cost: Cost) -> (u64, u64) {
+        let (input, output) = cost.split();
+        let (input, output) = (input as u64, output as u64);
+        if !self.is_said() {
+            return (input, output);
+        }
+        if self.is_whole {
+            return (self.input.unwrap_or(0), self.output.unwrap_or(0));
+        }
+        // A stream begins with how little there is so far.
+        (self.input.unwrap_or(input), self.output.unwrap_or(0).max(output))
+    }
+}
+
 #[cfg(not(all(test, outbound_loom)))]
 #[inline]
 fn now() -> Instant {
@@ -247,33 +276,27 @@ impl Scope {
     }
 
     /// The answer to a call has been read, or dropped: what it used, as far as it said.
-    pub(super) fn settle_usage(&self, pending: Pending, (input, output): (Option<u64>, Option<u64>)) {
+    pub(super) fn settle_usage(&self, pending: Pending, usage: &Usage) {
         let Pending { bytes, cost, money, told } = pending;
-        let said = input.is_some() || output.is_some();
-        let (requests, used) = {
+        let (input, output) = usage.with_estimate(cost);
+        let used = Used { input_tokens: input, output_tokens: output, ..self.book.priced(&self.name, input, output) };
+        let requests = {
             let now = now();
             let mut wakes = Wakes::default();
             let mut inner = self.lock();
             let now = inner.core.clock.moment(now);
-            let (input, output) = if said {
-                if let Some(input) = input {
+            if usage.is_said() {
+                if let Some(input) = usage.input {
                     inner.rate.learn(bytes, input);
                 }
-                let (input, output) = (input.unwrap_or(0), output.unwrap_or(0));
                 let taken = Cost::of_tokens(input as f64, output as f64);
                 inner.core.correct(now, taken, cost, told, &mut wakes);
-                (input, output)
-            } else {
-                let (input, output) = cost.split();
-                (input as u64, output as u64)
-            };
-            let used =
-                Used { input_tokens: input, output_tokens: output, ..self.book.priced(&self.name, input, output) };
+            }
             inner.used += used;
             let requests = inner.unbooked();
             drop(inner);
             wakes.wake();
-            (requests, used)
+            requests
         };
         self.book.record(&self.name, Used { requests, ..used });
         self.book.release(money);
@@ -411,6 +434,10 @@ impl Flight {
 
     pub(super) fn reads_usage(&self) -> bool {
         self.scope.book.reads_usage()
+    }
+
+    pub(super) fn counts_tokens(&self) -> bool {
+        self.scope.book.counts_tokens()
     }
 
     /// Its turn has come: holds what it takes of the day's money, which may be spent by now.

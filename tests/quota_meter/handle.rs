@@ -44,6 +44,54 @@ async fn million(office: &Office) {
     call.await.unwrap().unwrap().into_body().collect().await.unwrap();
 }
 
+/// Whether an answer can be read or not, and whether anybody reads it: what it used was paid for.
+#[tokio::test(start_paused = true)]
+async fn the_budget_holds_for_answers_that_are_not_read() {
+    let plain = |_: &mut crate::common::Reply| {};
+    let json = |answer: &mut crate::common::Reply| {
+        answer.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
+    };
+    let gzip = |answer: &mut crate::common::Reply| {
+        answer.headers_mut().insert("content-encoding", http::HeaderValue::from_static("gzip"));
+    };
+    let binary = |answer: &mut crate::common::Reply| {
+        answer.headers_mut().insert("content-type", http::HeaderValue::from_static("application/octet-stream"));
+    };
+    type Change = fn(&mut crate::common::Reply);
+    let cases: [(bool, &[Change]); 5] =
+        [(true, &[plain]), (true, &[json, gzip]), (true, &[binary]), (false, &[json]), (false, &[plain])];
+    for (reads, changes) in cases {
+        let (layer, _) = clock(priced().usage(reads).budget_per_day(10.0));
+        let office = Office::new(layer);
+        for n in 1..=4 {
+            let call = office.send(asking("m", 300_000));
+            settled().await;
+            let mut answer = reply(200);
+            changes.iter().for_each(|change| change(&mut answer));
+            office.desk.answer("m", answer).await;
+            call.await.unwrap().unwrap().into_body().collect().await.unwrap();
+            let money = office.meter.handle().totals().of_today().money;
+            assert!((money - 2.4 * f64::from(n)).abs() < 0.01, "{money}");
+        }
+        let over = office.answer_of(asking("over", 300_000)).await;
+        assert!(matches!(refusal(&over).1, Refusal::OverBudget { .. }));
+    }
+}
+
+/// As documented: who gives the empty name a price has one for all.
+#[tokio::test(start_paused = true)]
+async fn a_model_without_a_price_costs_nothing() {
+    let unpriced = |name| named(name).map(|_| Full::new(r#"{"model":"other","max_tokens":9000000}"#.into()));
+    let (layer, _) = clock(priced().budget_per_day(10.0));
+    let office = Office::new(layer);
+    let _goes = office.send(unpriced("a"));
+    settled().await;
+    assert_eq!(office.desk.open(), ["a"]);
+    let (layer, _) = clock(priced().price("", Price::per_million(2.0, 8.0)).budget_per_day(10.0));
+    let office = Office::new(layer);
+    assert!(matches!(refusal(&office.answer_of(unpriced("a")).await).1, Refusal::OverBudget { .. }));
+}
+
 fn priced() -> QuotaMeterLayer {
     meter().price("gpt-x", Price::per_million(100.0, 100.0)).price("gpt-x-mini", Price::per_million(2.0, 8.0))
 }
