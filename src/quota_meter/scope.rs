@@ -3,7 +3,7 @@
 #[cfg(not(all(test, outbound_loom)))]
 use std::sync::{Mutex as CoreLock, MutexGuard as CoreGuard};
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::Context,
     time::Duration,
 };
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{
     ScopeName, Settings, Snapshot, TokenCost, Used,
-    book::Book,
+    book::{Account, Book, Today},
     core::{self, Arrival, Comer, Core, Outcome, Standing, Told, WaiterId, Wakes},
     cost::Cost,
     flights::FlightId,
@@ -28,6 +28,7 @@ use super::{
 pub(super) struct Scope {
     name: ScopeName,
     book: Arc<Book>,
+    account: OnceLock<Arc<Account>>,
     inner: CoreLock<Inner>,
     permits: Mutex<Permits>,
     permit_time: Duration,
@@ -145,7 +146,8 @@ impl Scope {
     pub(super) fn new(name: ScopeName, settings: Settings, book: Arc<Book>) -> Arc<Self> {
         let permit_time = settings.permit_time;
         let inner = Inner { core: Core::new(settings), rate: Rate::default(), used: Used::default(), booked: 0 };
-        Arc::new(Self { name, book, inner: CoreLock::new(inner), permits: Mutex::default(), permit_time })
+        let account = OnceLock::new();
+        Arc::new(Self { name, book, account, inner: CoreLock::new(inner), permits: Mutex::default(), permit_time })
     }
 
     pub(super) fn name(&self) -> &ScopeName {
@@ -190,9 +192,10 @@ impl Scope {
 
     #[inline]
     pub(super) fn arrive(self: Arc<Self>, call: &Arriving, deadline: Option<Instant>) -> Entry {
+        let today = self.book.today();
         let gone = self.with_rate(|core, rate, now, _| {
             let cost = rate.cost(call.demand);
-            let money = self.hold(core, cost)?;
+            let money = self.hold(core, cost, today)?;
             Ok((core.go(now, cost), cost, money))
         });
         let load = |money| Load { bytes: call.demand.bytes, money };
@@ -232,19 +235,18 @@ impl Scope {
 
     /// Holds what the call takes of the day's money.
     #[inline]
-    fn hold(&self, core: &mut Core, cost: Cost) -> Result<f32, Refusal> {
-        if !self.book.has_budget() {
-            return Ok(0.0);
-        }
-        self.book.hold(&self.name, cost).inspect_err(|_| core.refuse())
+    fn hold(&self, core: &mut Core, cost: Cost, today: Option<Today>) -> Result<f32, Refusal> {
+        let Some(today) = today else { return Ok(0.0) };
+        self.book.hold(&self.name, cost, today).inspect_err(|_| core.refuse())
     }
 
     /// A call that goes now or not at all.
     pub(super) fn try_acquire(self: Arc<Self>, class: u8, demand: Demand) -> Result<Permit, Refusal> {
         self.recall_permits();
+        let today = self.book.today();
         let (granted, money) = self.with_rate(|core, rate, now, wakes| {
             let cost = rate.cost(demand);
-            let money = self.hold(core, cost)?;
+            let money = self.hold(core, cost, today)?;
             Ok((core.try_arrive(now, class, cost, wakes), money))
         })?;
         let mut load = Load { bytes: demand.bytes, money };
@@ -298,7 +300,7 @@ impl Scope {
             wakes.wake();
             requests
         };
-        self.book.record(&self.name, Used { requests, ..used });
+        self.book.record(self.account(), Used { requests, ..used });
         self.book.release(money);
         self.book.changed();
     }
@@ -307,8 +309,13 @@ impl Scope {
     pub(super) fn book_calls(&self) {
         let requests = self.lock().unbooked();
         if requests > 0 {
-            self.book.record(&self.name, Used { requests, ..Used::default() });
+            self.book.record(self.account(), Used { requests, ..Used::default() });
         }
+    }
+
+    /// Opened once there is something to put down: many a scope is but looked for.
+    fn account(&self) -> &Account {
+        self.account.get_or_init(|| self.book.account(&self.name))
     }
 }
 
@@ -371,6 +378,7 @@ impl Waiter {
         });
         if !matches!(turn, Ok(core::Turn::Later(_))) {
             self.id = None;
+            self.scope.book.changed();
         }
         Ok(match turn? {
             core::Turn::Now(id, standing) => {
@@ -387,6 +395,7 @@ impl Waiter {
         if let Some(standing) = self.standing.take() {
             flight.stage = Stage::Ended;
             self.id = Some(self.scope.with(|core, now, wakes| core.rejoin(now, flight.id, standing, wakes)));
+            self.scope.book.changed();
         }
     }
 }
@@ -424,6 +433,7 @@ impl Flight {
         let may_leave = self.scope.with(|core, now, _| core.sent(now, self.id));
         if may_leave {
             self.stage = Stage::Sent;
+            self.scope.book.changed();
         }
         may_leave
     }
@@ -442,11 +452,17 @@ impl Flight {
 
     /// Its turn has come: holds what it takes of the day's money, which may be spent by now.
     pub(super) fn hold(&mut self) -> Result<(), Refusal> {
-        if self.scope.book.has_budget() {
+        if let Some(today) = self.scope.book.today() {
             let cost = self.scope.with(|core, _, _| core.cost_of(self.id));
-            self.load.money = self.scope.book.hold(&self.scope.name, cost)?;
+            let held = self.scope.book.hold(&self.scope.name, cost, today);
+            self.load.money = held.inspect_err(|_| self.scope.with(|core, _, _| core.refuse()))?;
         }
         Ok(())
+    }
+
+    /// It was let go, and does not leave: its caller has given up.
+    pub(super) fn refuse(self) {
+        self.scope.with(|core, _, _| core.refuse());
     }
 
     /// What is to be settled once its answer has been read, before it [settles](Self::settle) itself.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use http::{Request, Response};
+use tokio::time::Instant;
 use tower::BoxError;
 use tower_service::Service;
 
@@ -82,9 +83,11 @@ where
             Entry::Go(flight) => ResponseFuture::sent(self.inner.call(request), flight),
             Entry::Wait(waiter) => {
                 let lease = call.and_then(Call::lease).cloned();
+                let limit = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+                let limit = limit.into_iter().chain(self.shared.settings.max_wait).min();
                 // The ready service goes, and with it any permit it holds: a call in line must not keep others out.
                 self.inner = self.inner.clone();
-                ResponseFuture::waiting(waiter, self.inner.clone(), request, lease)
+                ResponseFuture::waiting(waiter, self.inner.clone(), request, lease, limit)
             }
             Entry::Refused(refusal) => ResponseFuture::refused(Refused::from(refusal)),
         }

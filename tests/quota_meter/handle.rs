@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, UNIX_EPOCH},
@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full};
 use tokio::time::{sleep, timeout};
 use tower_outbound::{
     QuotaMeterLayer, TokenCost,
-    quota_meter::{Measure, Price, Reached, Refusal, Threshold, Totals},
+    quota_meter::{Measure, MeterHandle, Price, Reached, Refusal, Threshold, Totals},
 };
 
 use super::{Office, costing, is_over, later, meter, refusal, told};
@@ -144,7 +144,7 @@ async fn who_waits_when_the_budget_is_spent_does_not_leave() {
     slow.await.unwrap().unwrap().into_body().collect().await.unwrap();
     sleep(secs(30.0)).await;
     assert!(matches!(refusal(&waits.await.unwrap()).1, Refusal::OverBudget { .. }));
-    assert_eq!(office.meter.snapshot().in_flight, 0);
+    assert_eq!((office.meter.snapshot().in_flight, office.meter.snapshot().counts.refused), (0, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -209,6 +209,90 @@ async fn totals_outlive_a_restart_and_a_day_ends() {
     let totals = tomorrow.meter.handle().totals();
     assert_eq!((totals.of_today().requests, totals.of_ever().requests), (0, 2));
     assert_eq!(serde_json::from_str::<Totals>("{}").unwrap(), Totals::default());
+}
+
+/// They were told of in the process that reached them.
+#[tokio::test(start_paused = true)]
+async fn what_was_reached_before_a_restart_is_not_told_of_again() {
+    let thresholds = |layer: QuotaMeterLayer| {
+        let at = |share| Threshold::per_day(Measure::Tokens, 10_000_000.0).at(share);
+        clock(layer.threshold(at(0.1)).threshold(at(0.3)))
+    };
+    let office = Office::new(thresholds(meter()).0);
+    million(&office).await;
+    let totals = office.meter.handle().totals();
+
+    let (layer, seconds) = thresholds(meter());
+    let next = Office::new(layer);
+    let mut alerts = next.meter.handle().alerts();
+    next.meter.handle().restore(totals);
+    million(&next).await;
+    // Three millions together: the second is reached, and the first was.
+    let level = |reached: Reached| reached.threshold.level();
+    assert_eq!(level(alerts.next().await.unwrap()), 3_000_000.0);
+    assert!(timeout(secs(1.0), alerts.next()).await.is_err());
+    seconds.fetch_add(86_400, Ordering::Relaxed);
+    million(&next).await;
+    assert_eq!(level(alerts.next().await.unwrap()), 1_000_000.0);
+}
+
+/// What a scope used on one day is not brought into the next by whoever looks at it then.
+#[tokio::test(start_paused = true)]
+async fn tokens_count_for_the_day_on_which_they_were_used() {
+    let (layer, seconds) = clock(meter());
+    let office = Office::new(layer);
+    million(&office).await;
+    seconds.fetch_add(86_400, Ordering::Relaxed);
+    million(&office).await;
+    let totals = office.meter.handle().totals();
+    assert_eq!((totals.of_today().tokens(), totals.of_ever().tokens()), (1_500_000, 3_000_000));
+    assert_eq!(totals.ever["api.example gpt-x-mini"].requests, 2);
+}
+
+/// A clock of somebody's own may look at the meter: it is asked under no lock.
+#[tokio::test(start_paused = true)]
+async fn a_clock_may_look_at_the_meter() {
+    let seen: Arc<OnceLock<MeterHandle>> = Arc::default();
+    let handle = Arc::clone(&seen);
+    let layer = priced().budget_per_day(10.0).clock(move || {
+        let _ = handle.get().map(|meter| (meter.scopes().len(), meter.snapshot().waiting));
+        UNIX_EPOCH + Duration::from_secs(NOON)
+    });
+    let office = Office::new(layer);
+    seen.set(office.meter.handle()).unwrap();
+    million(&office).await;
+    let _permit = office.meter.handle().try_acquire(&ask("x")).unwrap();
+    let limited = office.send(ask("limited"));
+    settled().await;
+    office.desk.answer("limited", later("1")).await;
+    limited.await.unwrap().unwrap();
+    let _waits = office.send(ask("waits"));
+    sleep(secs(5.0)).await;
+    assert_eq!(office.desk.open(), ["waits"]);
+    assert_eq!(office.meter.handle().totals().of_today().money, 6.0);
+}
+
+/// From the line, too: when it is let go, when it is refused there, and when it leaves.
+#[tokio::test(start_paused = true)]
+async fn who_subscribes_hears_of_a_call_that_leaves_the_line() {
+    let office = Office::with_left(meter().max_wait(secs(30.0)), 60, 0).await;
+    let handle = office.meter.handle();
+    let mut changes = handle.subscribe();
+    let _leaves = office.call("leaves");
+    settled().await;
+    assert!(changes.changed().await);
+    assert!(timeout(secs(0.9), changes.changed()).await.is_err(), "it waits");
+    assert!(timeout(secs(0.2), changes.changed()).await.unwrap());
+    assert_eq!((office.desk.open().len(), handle.snapshot().waiting), (1, 0));
+    // The gate stays closed for longer than anybody may wait.
+    let waits = office.call("waits");
+    settled().await;
+    office.desk.answer("leaves", later("60")).await;
+    settled().await;
+    changes.changed().await;
+    assert!(timeout(secs(29.0), changes.changed()).await.is_err(), "it waits");
+    assert!(timeout(secs(2.0), changes.changed()).await.unwrap());
+    assert!(matches!(refusal(&waits.await.unwrap()).1, Refusal::TooLong { .. }));
 }
 
 #[tokio::test(start_paused = true)]
