@@ -134,6 +134,10 @@ impl Book {
         !self.accounts.thresholds.is_empty()
     }
 
+    pub(super) fn clock(&self) -> &WallClock {
+        &self.accounts.clock
+    }
+
     pub(super) fn reads_usage(&self) -> bool {
         self.accounts.reads_usage
     }

@@ -28,6 +28,7 @@ use crate::{
     Again, ApiError, ErrorKind, Gate, Lease, Refused, RetryHint,
     body::media::{Media, is_compressed},
     limits::{Limit, Limits},
+    wall_clock::WallClock,
 };
 
 pin_project! {
@@ -223,7 +224,7 @@ fn settle<RB>(
         }
     };
     let mut limits = Limits::default();
-    let outcome = outcome(&response, &mut limits);
+    let outcome = outcome(&response, &mut limits, flight.clock());
     let tap = tap(flight, &outcome, &response);
     let opens = flight.settle(outcome);
     if let Some(not_before) = opens {
@@ -249,23 +250,23 @@ fn tap<RB>(flight: &mut Flight, outcome: &Outcome<'_>, response: &Response<RB>) 
 }
 
 /// What a response says of the quota: by its [`ApiError`] where it carries one, else by its head alone.
-fn outcome<'a, RB>(response: &Response<RB>, limits: &'a mut Limits) -> Outcome<'a> {
+fn outcome<'a, RB>(response: &Response<RB>, limits: &'a mut Limits, clock: &WallClock) -> Outcome<'a> {
     let headers = response.headers();
     let Some(error) = ApiError::of(response) else {
         if !response.status().is_success() {
             return Outcome::Other;
         }
-        limits.read(headers);
+        limits.read(headers, clock);
         return Outcome::Success(limits);
     };
     match (error.kind(), error.retry()) {
         (ErrorKind::RateLimit, RetryHint::After(hint)) => {
-            limits.read(headers);
+            limits.read(headers, clock);
             let hint = Some(hint).filter(|hint| !is_fill_time(*hint, limits, headers));
             Outcome::Limited(limits, hint)
         }
         (ErrorKind::RateLimit, RetryHint::Backoff) => {
-            limits.read(headers);
+            limits.read(headers, clock);
             Outcome::Limited(limits, None)
         }
         (ErrorKind::QuotaExhausted, _) => Outcome::Spent(error),

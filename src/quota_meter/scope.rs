@@ -23,6 +23,7 @@ use super::{
     rate::Rate,
     refusal::Refusal,
 };
+use crate::wall_clock::WallClock;
 
 #[derive(Debug)]
 pub(super) struct Scope {
@@ -444,6 +445,10 @@ impl Flight {
 
     pub(super) fn reads_usage(&self) -> bool {
         self.scope.book.reads_usage()
+    }
+
+    pub(super) fn clock(&self) -> &WallClock {
+        self.scope.book.clock()
     }
 
     pub(super) fn counts_tokens(&self) -> bool {

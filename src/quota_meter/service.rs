@@ -14,6 +14,7 @@ use tower_service::Service;
 use super::{
     Contents, Permit, ResponseBody, ResponseFuture, Sight, Snapshot,
     scope::{Arriving, Entry},
+    scopes::Purpose,
     shared::Shared,
 };
 use crate::{Call, Refused, call::next_seq};
@@ -67,7 +68,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (scope, demand) = self.shared.inquire::<V, B>(&request);
+        let (scope, demand) = self.shared.inquire::<V, B>(&request, Purpose::Call);
         let permit = request.extensions().get::<Permit>();
         if let Some(mut flight) = permit.and_then(|permit| permit.take(&scope))
             && flight.send()
