@@ -23,8 +23,18 @@ fn rfc3339(text: &str) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(since)
 }
 
+/// What JavaScript prints: `Tue Feb 16 2021 09:02:42 GMT+0100 (Central European Standard Time)`.
+fn javascript(text: &str) -> Option<SystemTime> {
+    let date = text.split('(').next().unwrap_or_default().trim_end();
+    // Without the day of the week, which follows from the rest.
+    let (_, date) = date.split_once(' ')?;
+    let at = jiff::fmt::strtime::parse("%b %d %Y %H:%M:%S GMT%z", date).ok()?.to_timestamp().ok()?;
+    let since = Duration::try_from(at.as_duration()).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(since)
+}
+
 /// How long until then: a number of seconds, an epoch in seconds or milliseconds (told apart by size),
-/// a Go duration, RFC 3339 or an HTTP date.
+/// a Go duration, RFC 3339, an HTTP date or one of JavaScript's.
 pub(crate) fn when(text: &str, now: impl FnOnce() -> SystemTime) -> Option<Duration> {
     // Neither a number nor a date ends like this: nothing else has to be tried.
     if text.ends_with(['s', 'm', 'h', 'd']) {
@@ -39,7 +49,7 @@ pub(crate) fn when(text: &str, now: impl FnOnce() -> SystemTime) -> Option<Durat
         };
         SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(since).ok()?)?
     } else {
-        http_date(text).or_else(|| rfc3339(text))?
+        http_date(text).or_else(|| rfc3339(text)).or_else(|| javascript(text))?
     };
     at.duration_since(now()).ok().and_then(plausible)
 }

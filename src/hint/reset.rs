@@ -88,14 +88,20 @@ pub(crate) fn ietf_rate_limit(headers: &HeaderMap) -> Option<Duration> {
 
 /// Shows every limit of a header that lists them as the IETF draft does; nothing where it is not there or no such list.
 pub(crate) fn policies(headers: &HeaderMap, name: &str, each: &mut impl FnMut(&Policy<'_>)) {
-    let Some(text) = header(headers, name) else { return };
-    if let Some(listed) = list(text) {
-        return listed.iter().for_each(each);
+    // A list may go on in further lines of its name; so may the old dictionary.
+    let lines = headers.iter().filter(|(present, _)| present.as_str().eq_ignore_ascii_case(name));
+    let mut old = None;
+    for text in lines.filter_map(|(_, value)| value.to_str().ok()) {
+        if let Some(listed) = list(text.trim()) {
+            listed.iter().for_each(&mut *each);
+            continue;
+        }
+        let mut members = old.clone().unwrap_or_default();
+        if Parser::new(text.trim()).parse_dictionary_with_visitor(&mut members).is_ok() {
+            old = Some(members);
+        }
     }
-    let mut old = Policy::default();
-    if Parser::new(text).parse_dictionary_with_visitor(&mut old).is_ok() {
-        each(&old);
-    }
+    old.iter().for_each(each);
 }
 
 fn list<'a>(text: &'a str) -> Option<Vec<Policy<'a>>> {

@@ -65,6 +65,11 @@ fn points_in_time() {
         ("179536044600000000", None),
         ("9999-12-31T23:59:59Z", None),
         ("Tue Feb 16 2021 09:02:42 GMT+0100 (Central European Standard Time)", None),
+        ("Sun Nov 22 2026 16:14:06 GMT+0100 (Central European Standard Time)", Some(30_000)),
+        ("Sun Nov 22 2026 15:14:06 GMT+0000", Some(30_000)),
+        ("Sun Nov 42 2026 15:14:06 GMT+0000", None),
+        ("Sun Nov 22 2026 15:14:06 GMT+0", None),
+        ("Sun (", None),
         ("soon", None),
     ] {
         assert_eq!(millis(when(text, now)), expected, "{text}");

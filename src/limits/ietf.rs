@@ -44,6 +44,8 @@ pub(super) fn read(headers: &HeaderMap, limits: &mut Limits) {
     };
     hint::policies(headers, "ratelimit-policy", &mut add);
     hint::policies(headers, "ratelimit", &mut add);
+    // Whatever order the server names them in: one that is the first of them once is so always.
+    seen.sort_by(|one, other| one.name.cmp(&other.name));
     for Seen { name, unit, limit } in seen {
         match unit {
             Unit::Requests if limits.requests.is_none() => limits.requests = Some(limit),

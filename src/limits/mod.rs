@@ -7,7 +7,7 @@
 //! | `x-ratelimit-{limit,remaining,reset}-{requests,tokens,project-tokens,…}` | OpenAI, Azure, Groq, and what copies them | requests, tokens | bucket |
 //! | `anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{limit,remaining,reset}` | Anthropic | requests; tokens in all, in and out | bucket |
 //! | `x-ratelimit-{limit,remaining,reset}` | GitHub (seconds since 1970), OpenRouter (milliseconds) | requests | window |
-//! | `ratelimit-{limit,remaining,reset}` | the IETF draft up to its 6th version | requests | window |
+//! | `ratelimit-{limit,remaining,reset}`, the limit with policies or without | the IETF draft up to its 6th version | requests | window |
 //! | `RateLimit`, `RateLimit-Policy` | the IETF draft from its 7th version on | each policy apart | window |
 
 mod dimensions;
@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
+use crate::wall_clock::WallClock;
 pub(crate) use dimensions::MORE;
 pub use dimensions::{Dimension, Dimensions};
 use spelling::{Field, Slot};
@@ -80,12 +81,12 @@ impl Limits {
     #[must_use]
     pub fn from_headers(headers: &HeaderMap) -> Self {
         let mut limits = Self::default();
-        limits.read(headers);
+        limits.read(headers, &WallClock::default());
         limits
     }
 
     /// Takes in what these say, in place: it is too large to be moved for each answer.
-    pub(crate) fn read(&mut self, headers: &HeaderMap) {
+    pub(crate) fn read(&mut self, headers: &HeaderMap, clock: &WallClock) {
         let mut has_ietf = false;
         // One walk: look-ups by name cost three times as much.
         for (name, value) in headers {
@@ -108,9 +109,15 @@ impl Limits {
                 }
             };
             match field {
+                Field::Limit if slot == Slot::Window => {
+                    let (amount, period) = value::amount_of_window(value);
+                    limit.limit = amount.filter(|limit| *limit > 0.0);
+                    limit.period = period.or(limit.period);
+                }
+                Field::Remaining if slot == Slot::Window => limit.remaining = value::amount_of_window(value).0,
                 Field::Limit => limit.limit = value::amount(value).filter(|limit| *limit > 0.0),
                 Field::Remaining => limit.remaining = value::amount(value),
-                Field::Reset => limit.reset = value::reset(value, headers),
+                Field::Reset => limit.reset = value::reset(value, headers, clock),
             }
         }
         if has_ietf {

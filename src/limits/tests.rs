@@ -122,6 +122,68 @@ fn the_drafts_policies_by_name() {
     assert!(limits.more.iter().eq([&daily]), "{limits:?}");
 }
 
+/// Names tell them apart, not their order, nor the lines they stand in.
+#[test]
+fn the_drafts_policies_in_any_order_and_in_several_lines() {
+    let one = read(&[
+        ("ratelimit-policy", r#""burst";q=100;w=60,"daily";q=1000;w=86400"#),
+        ("ratelimit", r#""burst";r=50;t=30,"daily";r=900;t=4000"#),
+    ]);
+    assert_eq!(one.requests.and_then(|limit| limit.limit), Some(100.0));
+    let mut lines = HeaderMap::new();
+    for (name, value) in [
+        ("ratelimit-policy", r#""daily";q=1000;w=86400"#),
+        ("ratelimit", "no (list"),
+        ("ratelimit-policy", r#""burst";q=100;w=60"#),
+        ("ratelimit", r#""daily";r=900;t=4000"#),
+        ("ratelimit", r#""burst";r=50;t=30"#),
+    ] {
+        lines.append(name, http::HeaderValue::from_static(value));
+    }
+    assert_eq!(Limits::from_headers(&lines), one);
+    let mut old = HeaderMap::new();
+    for value in ["limit=100, remaining=50", "reset=5"] {
+        old.append("ratelimit", http::HeaderValue::from_static(value));
+    }
+    assert_eq!(Limits::from_headers(&old).requests, Some(window(100.0, 50.0, 5)));
+}
+
+#[test]
+fn the_older_drafts_limit_with_its_policies() {
+    for (limit, expected, period) in [
+        ("100, 100;w=60", Some(100.0), Some(60)),
+        ("100, 10;w=1, 100;w=60;burst=5", Some(100.0), Some(60)),
+        ("100;w=60", Some(100.0), Some(60)),
+        ("100, 100", Some(100.0), None),
+        ("30,000", Some(30_000.0), None),
+        ("100, 100;w=99999999999", Some(100.0), None),
+        ("100, 100;w=x", Some(100.0), None),
+        (";w=60", None, None),
+        ("x, 100;w=60", None, None),
+    ] {
+        let limits = read(&[("ratelimit-limit", limit), ("ratelimit-remaining", "0"), ("ratelimit-reset", "50")]);
+        let requests = limits.requests.expect("three headers");
+        assert_eq!((requests.limit, requests.period), (expected, period.map(Duration::from_secs)), "{limit}");
+        assert_eq!((requests.remaining, requests.kind), (Some(0.0), Kind::Window), "{limit}");
+    }
+    let docker = read(&[("ratelimit-limit", "100;w=21600"), ("ratelimit-remaining", "76;w=21600")]);
+    assert_eq!(docker.requests.and_then(|limit| limit.remaining), Some(76.0));
+}
+
+#[cfg(feature = "quota-meter")]
+#[test]
+fn a_date_of_javascripts_by_the_clock_that_is_given() {
+    let clock = WallClock::new(|| std::time::UNIX_EPOCH + Duration::from_secs(1_795_360_416));
+    let mut headers = HeaderMap::new();
+    headers.insert("x-ratelimit-limit", http::HeaderValue::from_static("100"));
+    headers.insert("x-ratelimit-remaining", http::HeaderValue::from_static("1"));
+    let date = "Sun Nov 22 2026 16:14:06 GMT+0100 (Central European Standard Time)";
+    headers.insert("x-ratelimit-reset", http::HeaderValue::from_static(date));
+    let mut limits = Limits::default();
+    limits.read(&headers, &clock);
+    assert_eq!(limits.requests, Some(window(100.0, 1.0, 30)));
+}
+
 #[test]
 fn the_drafts_older_forms() {
     let own = read(&[("ratelimit-limit", "100"), ("ratelimit-remaining", "99"), ("ratelimit-reset", "40")]);
@@ -157,7 +219,7 @@ proptest::proptest! {
     fn a_short_reset_is_read_as_a_long_one(text in r"[0-9.]{0,12}(ms|s)") {
         let value = http::HeaderValue::from_str(&text).expect("ASCII");
         let general = crate::hint::go_duration(&text);
-        proptest::prop_assert_eq!(value::reset(&value, &HeaderMap::new()), general);
+        proptest::prop_assert_eq!(value::reset(&value, &HeaderMap::new(), &WallClock::default()), general);
     }
 
     #[test]

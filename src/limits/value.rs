@@ -56,17 +56,38 @@ fn odd_amount(bytes: &[u8]) -> Option<f64> {
     number.map(|number| number as f64)
 }
 
+/// A count with what else the older drafts put there: `100, 100;w=60`, of which the first is the limit, and the window is that
+/// of the policy that allows as much; `100;w=60` alone is the same.
+pub(super) fn amount_of_window(value: &HeaderValue) -> (Option<f64>, Option<Duration>) {
+    let first = amount(value);
+    if first.is_some() { (first, None) } else { with_policies(value) }
+}
+
+#[cold]
+fn with_policies(value: &HeaderValue) -> (Option<f64>, Option<Duration>) {
+    let text = value.to_str().unwrap_or_default();
+    let mut items = text.split(',').map(|item| {
+        let mut parts = item.split(';').map(str::trim);
+        let number = parts.next().and_then(|number| odd_amount(number.as_bytes()));
+        let window = parts.find_map(|part| part.strip_prefix("w=")).and_then(|window| window.parse().ok());
+        (number, window.map(Duration::from_secs).and_then(hint::plausible))
+    });
+    let Some((Some(limit), own)) = items.next() else { return (None, None) };
+    let of_policy = || items.find(|(number, window)| *number == Some(limit) && window.is_some())?.1;
+    (Some(limit), own.or_else(of_policy))
+}
+
 /// A Go duration (`6m0s`, `7.66s`, `120ms`), seconds, or a point in time.
 #[inline]
-pub(super) fn reset(value: &HeaderValue, headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn reset(value: &HeaderValue, headers: &HeaderMap, clock: &WallClock) -> Option<Duration> {
     let (number, unit) = match value.as_bytes() {
         [number @ .., b'm', b's'] => (number, 1_000_000),
         [number @ .., b's'] => (number, 1_000_000_000),
-        _ => return odd_reset(value, headers),
+        _ => return odd_reset(value, headers, clock),
     };
     match nanos(number, unit) {
         Some(nanos) => hint::plausible(Duration::from_nanos(nanos)),
-        None => odd_reset(value, headers),
+        None => odd_reset(value, headers, clock),
     }
 }
 
@@ -92,10 +113,10 @@ fn nanos(number: &[u8], unit: u64) -> Option<u64> {
 }
 
 #[cold]
-fn odd_reset(value: &HeaderValue, headers: &HeaderMap) -> Option<Duration> {
+fn odd_reset(value: &HeaderValue, headers: &HeaderMap, clock: &WallClock) -> Option<Duration> {
     let text = str::from_utf8(value.as_bytes()).ok()?.trim();
     if text.ends_with('s') {
         return hint::go_duration(text);
     }
-    hint::when(text, || hint::server_now(headers, || WallClock::default().now()))
+    hint::when(text, || hint::server_now(headers, || clock.now()))
 }

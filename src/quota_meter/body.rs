@@ -15,7 +15,7 @@ pin_project! {
     ///
     /// Of a good answer in JSON or events the meter reads `usage` as it passes: nothing is held back, delayed or changed.
     /// What was used is settled when the body ends or is dropped; of one that was dropped before it said, the estimate
-    /// stands.
+    /// stands, and so does that of an answer that cannot be read: compressed, or of another type.
     #[derive(Debug, Default)]
     pub struct ResponseBody<B> {
         #[pin]
@@ -41,13 +41,17 @@ impl<B: Body> Body for ResponseBody<B> {
     type Error = B::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let this = self.project();
-        let frame = ready!(this.inner.poll_frame(cx));
+        let mut this = self.project();
+        let frame = ready!(this.inner.as_mut().poll_frame(cx));
         if let Some(tap) = this.tap {
             let goes_on = match &frame {
                 Some(Ok(frame)) => frame.data_ref().is_none_or(|data| tap.read(data)),
                 Some(Err(_)) | None => false,
             };
+            // Many do not ask again after the last piece.
+            if frame.is_none() || this.inner.is_end_stream() {
+                tap.end();
+            }
             if !goes_on {
                 *this.tap = None;
             }

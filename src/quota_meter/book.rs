@@ -9,10 +9,12 @@ use std::{
 
 use tokio::sync::{broadcast, watch};
 
-use super::{Price, Reached, ScopeName, Threshold, Totals, Used, cost::Cost, refusal::Refusal};
+use super::{Measure, Price, Reached, ScopeName, Threshold, Totals, Used, cost::Cost, refusal::Refusal};
 use crate::wall_clock::WallClock;
 
 const DAY: u64 = 86_400;
+/// So many seconds may pass from the look at the date to what is put down.
+const MEANWHILE: u64 = 10;
 /// Scopes that are counted by name; what more there are is counted together.
 const MOST_NAMES: usize = 4096;
 const OTHERS: &str = "(all others)";
@@ -54,14 +56,27 @@ impl Accounts {
 #[derive(Debug)]
 pub(super) struct Book {
     accounts: Accounts,
+    names: Mutex<BTreeMap<String, Arc<Account>>>,
     ledger: Mutex<Ledger>,
     changes: watch::Sender<()>,
     alerts: broadcast::Sender<Reached>,
 }
 
+/// What the scopes of one name have used. Each has its own lock: those that use different ones do not meet.
+#[derive(Debug, Default)]
+pub(super) struct Account(Mutex<Page>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Page {
+    day: u64,
+    today: Used,
+    ever: Used,
+}
+
+/// What is asked of all accounts together. Nothing is put down here where nobody asks.
 #[derive(Debug, Default)]
 struct Ledger {
-    totals: Totals,
+    day: u64,
     /// The sum of today's.
     today: Used,
     /// What the calls under way are reckoned to cost.
@@ -70,11 +85,32 @@ struct Ledger {
     reached: Vec<bool>,
 }
 
+/// The date, in seconds since 1970. Asked for before a scope is locked: the user's clock may look at the meter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Today(u64);
+
+impl Today {
+    fn day(self) -> u64 {
+        self.0 / DAY
+    }
+
+    /// Whether a page of that day is not the one to write on. Who asked the date just before midnight and comes after another
+    /// who asked just after it writes on the new page.
+    fn turns(self, day: u64) -> bool {
+        let is_just_before = self.0 + MEANWHILE >= day.saturating_mul(DAY);
+        self.day() > day || self.day() < day && !is_just_before
+    }
+
+    fn until_tomorrow(self) -> Duration {
+        Duration::from_secs(DAY - self.0 % DAY)
+    }
+}
+
 impl Book {
     pub(super) fn new(accounts: Accounts) -> Arc<Self> {
         let ledger = Ledger { reached: vec![false; accounts.thresholds.len()], ..Ledger::default() };
         let (changes, alerts) = (watch::Sender::new(()), broadcast::Sender::new(ALERTS));
-        Arc::new(Self { accounts, ledger: Mutex::new(ledger), changes, alerts })
+        Arc::new(Self { accounts, names: Mutex::default(), ledger: Mutex::new(ledger), changes, alerts })
     }
 
     /// Something may be seen that was not before. Costs nothing where nobody listens.
@@ -98,8 +134,19 @@ impl Book {
         !self.accounts.thresholds.is_empty()
     }
 
+    pub(super) fn clock(&self) -> &WallClock {
+        &self.accounts.clock
+    }
+
     pub(super) fn reads_usage(&self) -> bool {
         self.accounts.reads_usage
+    }
+
+    /// Whether tokens are booked at all: as the answers say, or, where those are not read, as reckoned.
+    pub(super) fn counts_tokens(&self) -> bool {
+        let Accounts { prices, budget, thresholds, reads_usage, .. } = &self.accounts;
+        let wants_tokens = |watch: &Watch| watch.threshold.measure() != Measure::Requests;
+        *reads_usage || budget.is_some() || !prices.is_empty() || thresholds.iter().any(wants_tokens)
     }
 
     /// What so many tokens cost in this scope.
@@ -108,13 +155,30 @@ impl Book {
         Used { money, ..Used::default() }
     }
 
-    pub(super) fn record(&self, scope: &ScopeName, used: Used) {
+    /// The account of this scope; past the most of them one for all others.
+    pub(super) fn account(&self, scope: &ScopeName) -> Arc<Account> {
+        self.named(scope.label())
+    }
+
+    fn named(&self, name: String) -> Arc<Account> {
+        let mut names = self.names();
+        let has_room = names.len() < MOST_NAMES || names.contains_key(&name);
+        Arc::clone(names.entry(if has_room { name } else { OTHERS.to_owned() }).or_default())
+    }
+
+    pub(super) fn record(&self, account: &Account, used: Used) {
+        let now = self.now();
+        account.open(now).add(used);
+        let Accounts { budget, thresholds, .. } = &self.accounts;
+        if budget.is_none() && thresholds.is_empty() {
+            return;
+        }
         let mut reached = Vec::new();
         {
-            let mut ledger = self.today();
-            ledger.add(scope.label(), used);
+            let mut ledger = self.open(now);
+            ledger.today += used;
             let Ledger { today, reached: known, .. } = &mut *ledger;
-            for (watch, known) in self.accounts.thresholds.iter().zip(known) {
+            for (watch, known) in thresholds.iter().zip(known) {
                 if !*known && watch.threshold.is_reached(today) {
                     *known = true;
                     reached.push((watch, Reached { threshold: watch.threshold, today: *today }));
@@ -130,17 +194,17 @@ impl Book {
         }
     }
 
-    /// Whether money is limited.
+    /// The date, where money is limited.
     #[inline]
-    pub(super) fn has_budget(&self) -> bool {
-        self.accounts.budget.is_some()
+    pub(super) fn today(&self) -> Option<Today> {
+        self.accounts.budget.map(|_| self.now())
     }
 
     /// Holds what a call of this cost is reckoned to take of today's money, if there is as much; so much that is.
-    pub(super) fn hold(&self, scope: &ScopeName, cost: Cost) -> Result<f32, Refusal> {
+    pub(super) fn hold(&self, scope: &ScopeName, cost: Cost, today: Today) -> Result<f32, Refusal> {
         let Some(budget) = self.accounts.budget else { return Ok(0.0) };
         let money = self.accounts.price(scope.model()).map_or(0.0, |price| price.reckon(cost)) as f32;
-        let mut ledger = self.today();
+        let mut ledger = self.open(today);
         let (spent, under_way) = (ledger.today.money, ledger.under_way);
         let taken = spent + under_way;
         // So put that a budget that is no number allows nothing.
@@ -149,71 +213,92 @@ impl Book {
             return Ok(money);
         }
         drop(ledger);
-        Err(Refusal::OverBudget { spent, under_way, budget, wait: self.until_tomorrow() })
+        Err(Refusal::OverBudget { spent, under_way, budget, wait: today.until_tomorrow() })
     }
 
     /// What was held is free, or booked by now.
     pub(super) fn release(&self, money: f32) {
         if money > 0.0 {
-            let mut ledger = self.today();
+            let mut ledger = self.ledger();
             ledger.under_way = (ledger.under_way - f64::from(money)).max(0.0);
         }
     }
 
     pub(super) fn totals(&self) -> Totals {
-        self.today().totals.clone()
+        let now = self.now();
+        let mut totals = Totals { day: now.day(), ..Totals::default() };
+        for (name, account) in &*self.names() {
+            let page = *account.open(now);
+            for (all, used) in [(&mut totals.today, page.today), (&mut totals.ever, page.ever)] {
+                if used != Used::default() {
+                    all.insert(name.clone(), used);
+                }
+            }
+        }
+        totals
     }
 
     pub(super) fn restore(&self, saved: Totals) {
-        let mut ledger = self.today();
-        let is_of_today = saved.day == ledger.totals.day;
-        for (name, used) in saved.ever {
-            ledger.add_ever(name, used);
+        let now = self.now();
+        for (name, used) in &saved.ever {
+            let account = self.named(name.clone());
+            account.open(now).ever += *used;
         }
-        for (name, used) in saved.today.into_iter().filter(|_| is_of_today) {
-            ledger.add_today(name, used);
+        if saved.day != now.day() {
+            return;
+        }
+        for (name, used) in &saved.today {
+            let account = self.named(name.clone());
+            account.open(now).today += *used;
+        }
+        let before = saved.of_today();
+        let mut ledger = self.open(now);
+        ledger.today += before;
+        for (watch, known) in self.accounts.thresholds.iter().zip(&mut ledger.reached) {
+            // Somebody was told of it when it was reached.
+            *known |= watch.threshold.is_reached(&before);
         }
     }
 
+    fn names(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Account>>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The ledger, opened at today's page.
-    fn today(&self) -> MutexGuard<'_, Ledger> {
-        let day = self.seconds() / DAY;
-        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        if ledger.totals.day != day {
-            ledger.totals.day = day;
-            ledger.totals.today.clear();
+    fn open(&self, today: Today) -> MutexGuard<'_, Ledger> {
+        let mut ledger = self.ledger();
+        if today.turns(ledger.day) {
+            ledger.day = today.day();
             ledger.today = Used::default();
             ledger.reached.fill(false);
         }
         ledger
     }
 
-    fn until_tomorrow(&self) -> Duration {
-        Duration::from_secs(DAY - self.seconds() % DAY)
-    }
-
-    fn seconds(&self) -> u64 {
-        self.accounts.clock.now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+    fn now(&self) -> Today {
+        Today(self.accounts.clock.now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()))
     }
 }
 
-impl Ledger {
-    fn add(&mut self, name: String, used: Used) {
-        self.add_ever(name.clone(), used);
-        self.add_today(name, used);
+impl Account {
+    /// The page, turned to today's.
+    fn open(&self, today: Today) -> MutexGuard<'_, Page> {
+        let mut page = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if today.turns(page.day) {
+            page.day = today.day();
+            page.today = Used::default();
+        }
+        page
     }
+}
 
-    fn add_ever(&mut self, name: String, used: Used) {
-        *entry(&mut self.totals.ever, name) += used;
-    }
-
-    fn add_today(&mut self, name: String, used: Used) {
-        *entry(&mut self.totals.today, name) += used;
+impl Page {
+    fn add(&mut self, used: Used) {
         self.today += used;
+        self.ever += used;
     }
-}
-
-fn entry(page: &mut BTreeMap<String, Used>, name: String) -> &mut Used {
-    let has_room = page.len() < MOST_NAMES || page.contains_key(&name);
-    page.entry(if has_room { name } else { OTHERS.to_owned() }).or_default()
 }

@@ -19,15 +19,16 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::{
-    ResponseBody,
+    Refusal, ResponseBody,
     core::{Outcome, Told},
-    scope::{Flight, Turn, Waiter},
+    scope::{Flight, Turn, Usage, Waiter},
     tap::Tap,
 };
 use crate::{
     Again, ApiError, ErrorKind, Gate, Lease, Refused, RetryHint,
     body::media::{Media, is_compressed},
     limits::{Limit, Limits},
+    wall_clock::WallClock,
 };
 
 pin_project! {
@@ -64,6 +65,9 @@ pin_project! {
         lease: Option<Lease>,
         #[pin]
         lease_ended: Option<OwnedNotified>,
+        since: Instant,
+        // The longest that it may wait, in line and after it.
+        limit: Option<Duration>,
         #[pin]
         look: Sleep,
     }
@@ -77,10 +81,17 @@ where
         Self { state: State::Sent { future, flight } }
     }
 
-    pub(super) fn waiting(waiter: Waiter, service: S, request: Request<B>, lease: Option<Lease>) -> Self {
+    pub(super) fn waiting(
+        waiter: Waiter,
+        service: S,
+        request: Request<B>,
+        lease: Option<Lease>,
+        limit: Option<Duration>,
+    ) -> Self {
         let lease_ended = lease.as_ref().map(Lease::ended);
-        let look = sleep_until(Instant::now());
-        let wait = Wait { waiter, flight: None, request: Some(request), service, lease, lease_ended, look };
+        let since = Instant::now();
+        let (look, request) = (sleep_until(since), Some(request));
+        let wait = Wait { waiter, flight: None, request, service, lease, lease_ended, since, limit, look };
         Self { state: State::Waiting { wait: Box::pin(wait) } }
     }
 
@@ -103,10 +114,14 @@ where
                     let result = ready!(future.poll(cx)).map_err(Into::into);
                     return Poll::Ready(settle(flight, result));
                 }
-                StateProj::Waiting { wait } => {
-                    let (future, flight) = ready!(wait.as_mut().poll_turn(cx))?;
-                    State::Sent { future, flight }
-                }
+                StateProj::Waiting { wait } => match ready!(wait.as_mut().poll_turn(cx)) {
+                    Ok((future, flight)) => State::Sent { future, flight },
+                    Err(error) => {
+                        // What it held is free now, not when its caller drops it.
+                        self.project().state.set(State::Refused { refused: None });
+                        return Poll::Ready(Err(error));
+                    }
+                },
                 StateProj::Refused { refused } => {
                     return refused.take().map_or(Poll::Pending, |refused| Poll::Ready(Err(refused.into())));
                 }
@@ -124,7 +139,7 @@ where
     /// Ready once the request has been handed to the inner service.
     fn poll_turn(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(S::Future, Flight), BoxError>> {
         loop {
-            if self.lease.as_ref().is_some_and(|lease| !lease.is_alive()) {
+            if self.as_mut().has_dead_key(cx) {
                 return Poll::Ready(Err(Again { by: Gate::Key, not_before: Instant::now() }.into()));
             }
             if self.flight.is_none() {
@@ -132,7 +147,11 @@ where
                 self.as_mut().project().flight.replace(flight);
             }
             let this = self.as_mut().project();
-            ready!(this.service.poll_ready(cx)).map_err(Into::into)?;
+            if let Poll::Ready(ready) = this.service.poll_ready(cx) {
+                ready.map_err(Into::into)?;
+            } else {
+                return self.poll_limit(cx).map(Err);
+            }
             let Some(mut flight) = this.flight.take() else { return Poll::Pending };
             if !flight.send() {
                 // Its turn went by while the service was not ready. Back in line it keeps nobody out, as before.
@@ -162,13 +181,34 @@ where
                 }
             }
         }
+        Poll::Pending
+    }
+
+    /// Whether its key has died; else it is woken when that happens.
+    fn has_dead_key(self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
+        let mut this = self.project();
         if let Some(ended) = this.lease_ended.as_mut().as_pin_mut()
             && ended.poll(cx).is_ready()
         {
             this.lease_ended.set(None);
-            return Poll::Ready(Err(Again { by: Gate::Key, not_before: Instant::now() }.into()));
         }
-        Poll::Pending
+        this.lease.as_ref().is_some_and(|lease| !lease.is_alive())
+    }
+
+    /// Let go, and held up by the service: ready once that takes longer than it may.
+    fn poll_limit(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<BoxError> {
+        let mut this = self.project();
+        let Some(limit) = *this.limit else { return Poll::Pending };
+        // One too far away for a date never comes.
+        let Some(ends) = this.since.checked_add(limit) else { return Poll::Pending };
+        if this.look.deadline() != ends {
+            this.look.as_mut().reset(ends);
+        }
+        ready!(this.look.as_mut().poll(cx));
+        if let Some(flight) = this.flight.take() {
+            flight.refuse();
+        }
+        Poll::Ready(Refused::from(Refusal::TooLong { expected: this.since.elapsed(), limit }).into())
     }
 }
 
@@ -184,7 +224,7 @@ fn settle<RB>(
         }
     };
     let mut limits = Limits::default();
-    let outcome = outcome(&response, &mut limits);
+    let outcome = outcome(&response, &mut limits, flight.clock());
     let tap = tap(flight, &outcome, &response);
     let opens = flight.settle(outcome);
     if let Some(not_before) = opens {
@@ -196,34 +236,37 @@ fn settle<RB>(
 /// What reads along in a good answer, where it can be read.
 fn tap<RB>(flight: &mut Flight, outcome: &Outcome<'_>, response: &Response<RB>) -> Option<Box<Tap>> {
     let Outcome::Success(limits) = outcome else { return None };
-    if !flight.reads_usage() {
+    if !flight.counts_tokens() {
         return None;
     }
-    let media = Media::of(response.headers())?;
-    if is_compressed(response.headers()) {
+    let (scope, pending) = (Arc::clone(flight.scope()), flight.pending(Told::by(limits)));
+    let media = Media::of(response.headers()).filter(|_| flight.reads_usage() && !is_compressed(response.headers()));
+    let Some(media) = media else {
+        // What cannot be read was used all the same, and paid for.
+        scope.settle_usage(pending, &Usage::default());
         return None;
-    }
-    Some(Box::new(Tap::new(media, Arc::clone(flight.scope()), flight.pending(Told::by(limits)))))
+    };
+    Some(Box::new(Tap::new(media, scope, pending)))
 }
 
 /// What a response says of the quota: by its [`ApiError`] where it carries one, else by its head alone.
-fn outcome<'a, RB>(response: &Response<RB>, limits: &'a mut Limits) -> Outcome<'a> {
+fn outcome<'a, RB>(response: &Response<RB>, limits: &'a mut Limits, clock: &WallClock) -> Outcome<'a> {
     let headers = response.headers();
     let Some(error) = ApiError::of(response) else {
         if !response.status().is_success() {
             return Outcome::Other;
         }
-        limits.read(headers);
+        limits.read(headers, clock);
         return Outcome::Success(limits);
     };
     match (error.kind(), error.retry()) {
         (ErrorKind::RateLimit, RetryHint::After(hint)) => {
-            limits.read(headers);
+            limits.read(headers, clock);
             let hint = Some(hint).filter(|hint| !is_fill_time(*hint, limits, headers));
             Outcome::Limited(limits, hint)
         }
         (ErrorKind::RateLimit, RetryHint::Backoff) => {
-            limits.read(headers);
+            limits.read(headers, clock);
             Outcome::Limited(limits, None)
         }
         (ErrorKind::QuotaExhausted, _) => Outcome::Spent(error),

@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, watch};
 use super::{
     Contents, Reached, Sight, Snapshot, Totals, permits,
     scope::{Flight, Scope},
+    scopes::Purpose,
     shared::Shared,
 };
 use crate::Refused;
@@ -102,7 +103,7 @@ impl<V> MeterHandle<V> {
     where
         V: Sight<B>,
     {
-        let (scope, demand) = self.0.inquire::<V, B>(request);
+        let (scope, demand) = self.0.inquire::<V, B>(request, Purpose::Look);
         scope.expected_wait(Shared::class(request), demand)
     }
 
@@ -118,7 +119,7 @@ impl<V> MeterHandle<V> {
     where
         V: Sight<B>,
     {
-        let (scope, demand) = self.0.inquire::<V, B>(request);
+        let (scope, demand) = self.0.inquire::<V, B>(request, Purpose::Permit);
         Ok(Permit(scope.try_acquire(Shared::class(request), demand)?))
     }
 }

@@ -147,6 +147,9 @@ impl<V> QuotaMeterLayer<V> {
 
     /// Whether `usage` is read from good answers as they pass: it settles what was estimated, and is what the counts of tokens
     /// and money are made of. Default: yes. It costs a look at each byte of JSON and events, and nothing on other answers.
+    ///
+    /// A good answer that cannot be read (compressed, neither JSON nor events) counts with its estimate. So do all where this
+    /// is off, if a price, a budget, or a threshold on tokens or money asks for their count.
     #[must_use]
     pub fn usage(self, reads_usage: bool) -> Self {
         self.account(|accounts| accounts.reads_usage = reads_usage)
@@ -154,6 +157,8 @@ impl<V> QuotaMeterLayer<V> {
 
     /// What tokens cost on models whose name begins so; the longest such name counts, and an empty one fits all. Scopes that
     /// do not tell models apart have the price of the empty name.
+    ///
+    /// A model without a price costs nothing, and no budget holds it: give the empty name the price of the dearest.
     #[must_use]
     pub fn price(self, model: impl Into<String>, price: Price) -> Self {
         self.account(|accounts| {
@@ -166,7 +171,7 @@ impl<V> QuotaMeterLayer<V> {
     ///
     /// A call under way counts with what it is reckoned to cost (its [`Estimate`]), and with what it did cost once its answer
     /// has been read: so the budget is overdrawn by no more than the estimates were short. A call that does not fit in what is
-    /// left is refused; a smaller one may still.
+    /// left is refused; a smaller one may still. Models that have no [`price`](Self::price) cost nothing, and always fit.
     #[must_use]
     pub fn budget_per_day(self, money: f64) -> Self {
         self.account(|accounts| accounts.budget = Some(money))

@@ -6,12 +6,17 @@ use serde::Deserialize;
 /// Longer ones are passed over; they have some 500 bytes.
 const LONGEST: usize = 8 << 10;
 const LONGEST_NAME: usize = "usageMetadata".len();
+/// No model takes so many in one call. An answer that says more, or less than none, is not believed at all: a limit that
+/// was given would be charged for it, and stall for days.
+const MOST: f64 = 10_000_000.0;
 
 /// What the answers so far say was used; a later word counts more than an earlier one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reported {
     pub(super) input: Option<u64>,
     pub(super) output: Option<u64>,
+    /// Whether it is the last word: an answer in events begins with a first one, or says it over and over.
+    pub(super) is_last: bool,
 }
 
 /// Every API's spelling of it.
@@ -33,16 +38,21 @@ struct Spelling {
 }
 
 impl Reported {
-    fn take_in(&mut self, json: &[u8]) {
+    fn take_in(&mut self, json: &[u8], place: Name) {
         let Ok(said) = serde_json::from_slice::<Spelling>(json) else { return };
         let sum = |one: Option<f64>, more: Option<f64>| Some(one? + more.unwrap_or(0.0));
         let input = sum(said.input_tokens, said.cache_creation_input_tokens);
         let input = input.or(said.prompt_tokens).or(said.gemini_prompt);
         let output = said.output_tokens.or(said.completion_tokens);
         let output = output.or_else(|| sum(said.gemini_candidates, said.gemini_thoughts)).or(said.gemini_thoughts);
-        // Saturates, and makes 0 of what is below.
+        if input.into_iter().chain(output).any(|tokens| !(0.0..=MOST).contains(&tokens)) {
+            return;
+        }
         self.input = input.map(|tokens| tokens as u64).or(self.input);
         self.output = output.map(|tokens| tokens as u64).or(self.output);
+        // OpenAI's last event has it in `response`. Anthropic's first has it in `message`, its last in neither.
+        let is_anthropics_last = place == Name::Other && said.output_tokens.is_some();
+        self.is_last = place == Name::Response || is_anthropics_last;
     }
 }
 
@@ -53,7 +63,8 @@ enum Name {
     Other,
     Usage,
     /// What a stream's events wrap the answer in.
-    Answer,
+    Response,
+    Message,
 }
 
 /// Reads JSON byte by byte. `usage` counts in the outermost object, in a `response` or `message` in it, and in each object of an
@@ -68,9 +79,11 @@ pub(super) struct Scanner {
     /// The string that ended last, and the name of the value that comes.
     last: Name,
     name: Name,
-    /// Whether what is two deep is the answer.
-    is_answer: bool,
+    /// What the answer is wrapped in, if it is what is two deep.
+    wrapper: Name,
     is_array: bool,
+    /// `[DONE]`, which is no JSON, ends streams.
+    is_done: bool,
     /// The depth at which the object that is copied began.
     copied_from: Option<u32>,
     copy: Vec<u8>,
@@ -102,7 +115,8 @@ impl Text {
     fn name(&self) -> Name {
         match self.bytes.get(..self.len) {
             Some(b"usage" | b"usageMetadata") => Name::Usage,
-            Some(b"response" | b"message") => Name::Answer,
+            Some(b"response") => Name::Response,
+            Some(b"message") => Name::Message,
             _ => Name::Other,
         }
     }
@@ -132,6 +146,7 @@ impl Scanner {
                         self.end_copy();
                     }
                 }
+                b'D' if self.depth == 1 && self.is_array => self.is_done = true,
                 _ => {}
             }
         }
@@ -141,7 +156,7 @@ impl Scanner {
     /// A new text begins.
     pub(super) fn reset(&mut self) {
         let copy = std::mem::take(&mut self.copy);
-        *self = Self { reported: self.reported, copy, ..Self::default() };
+        *self = Self { reported: self.reported, is_done: self.is_done, copy, ..Self::default() };
         self.copy.clear();
     }
 
@@ -169,10 +184,11 @@ impl Scanner {
         let name = std::mem::take(&mut self.name);
         match self.depth {
             0 => self.is_array = byte == b'[',
-            1 => self.is_answer = self.is_array || name == Name::Answer,
+            1 => self.wrapper = name,
             _ => {}
         }
-        let is_place = self.depth == 1 && !self.is_array || self.depth == 2 && self.is_answer;
+        let is_in_answer = self.is_array || matches!(self.wrapper, Name::Response | Name::Message);
+        let is_place = self.depth == 1 && !self.is_array || self.depth == 2 && is_in_answer;
         let begins = byte == b'{' && name == Name::Usage && is_place && self.copied_from.is_none();
         if begins {
             self.copied_from = Some(self.depth);
@@ -196,10 +212,16 @@ impl Scanner {
 
     fn end_copy(&mut self) {
         // Too long, where it is `None` by now.
-        if self.copied_from.take().is_some() {
-            self.reported.take_in(&self.copy);
+        if let Some(depth) = self.copied_from.take() {
+            let place = if depth == 2 { self.wrapper } else { Name::Other };
+            self.reported.take_in(&self.copy, place);
             self.copy.clear();
         }
+    }
+
+    /// Whether nothing is to come that says more, though the body has not ended. `is_stream`: of events.
+    pub(super) fn has_last_word(&self, is_stream: bool) -> bool {
+        self.is_done || self.reported.is_last || !is_stream && !self.is_array
     }
 }
 
@@ -231,7 +253,10 @@ mod tests {
             (r#"{"text":"\"usage\":{\"prompt_tokens\":1}"}"#, (None, None)),
             (r#"{"args":{"usage":{"prompt_tokens":1}}}"#, (None, None)),
             (r#"{"usage":null,"x":{"prompt_tokens":1}}"#, (None, None)),
-            (r#"{"usage":{"prompt_tokens":-1,"completion_tokens":1e300}}"#, (Some(0), Some(u64::MAX))),
+            (r#"{"usage":{"prompt_tokens":1,"completion_tokens":1e300}}"#, (None, None)),
+            (r#"{"usage":{"prompt_tokens":-1,"completion_tokens":1}}"#, (None, None)),
+            (r#"{"usage":{"prompt_tokens":1e7,"completion_tokens":10000000.5}}"#, (None, None)),
+            (r#"{"usage":{"prompt_tokens":10000000,"completion_tokens":0}}"#, (Some(10_000_000), Some(0))),
             (r#"}}}]]{"usage":{"prompt_tokens":1}}"#, (Some(1), None)),
         ] {
             let bytes = json.as_bytes();

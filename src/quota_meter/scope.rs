@@ -3,7 +3,7 @@
 #[cfg(not(all(test, outbound_loom)))]
 use std::sync::{Mutex as CoreLock, MutexGuard as CoreGuard};
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::Context,
     time::Duration,
 };
@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     ScopeName, Settings, Snapshot, TokenCost, Used,
-    book::Book,
+    book::{Account, Book, Today},
     core::{self, Arrival, Comer, Core, Outcome, Standing, Told, WaiterId, Wakes},
     cost::Cost,
     flights::FlightId,
@@ -24,6 +24,7 @@ use super::{
     refusal::Refusal,
     store::{Ask, Asking, Batch, QuotaStore},
 };
+use crate::wall_clock::WallClock;
 
 /// A store that has not answered for so long has failed.
 const LEASE_TIME: Duration = Duration::from_secs(5);
@@ -32,6 +33,7 @@ const LEASE_TIME: Duration = Duration::from_secs(5);
 pub(super) struct Scope {
     name: ScopeName,
     book: Arc<Book>,
+    account: OnceLock<Arc<Account>>,
     inner: CoreLock<Inner>,
     permits: Mutex<Permits>,
     permit_time: Duration,
@@ -104,6 +106,35 @@ pub(super) struct Pending {
     told: Told,
 }
 
+/// What an answer said that it used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Usage {
+    pub(super) input: Option<u64>,
+    pub(super) output: Option<u64>,
+    /// Nothing was to come that would have said more.
+    pub(super) is_whole: bool,
+}
+
+impl Usage {
+    fn is_said(&self) -> bool {
+        self.input.is_some() || self.output.is_some()
+    }
+
+    /// Input and output, with the estimate for what was not said.
+    fn with_estimate(&self, cost: Cost) -> (u64, u64) {
+        let (input, output) = cost.split();
+        let (input, output) = (input as u64, output as u64);
+        if !self.is_said() {
+            return (input, output);
+        }
+        if self.is_whole {
+            return (self.input.unwrap_or(0), self.output.unwrap_or(0));
+        }
+        // A stream begins with how little there is so far.
+        (self.input.unwrap_or(input), self.output.unwrap_or(0).max(output))
+    }
+}
+
 #[cfg(not(all(test, outbound_loom)))]
 #[inline]
 fn now() -> Instant {
@@ -121,7 +152,16 @@ impl Scope {
     pub(super) fn new(name: ScopeName, settings: Settings, book: Arc<Book>) -> Arc<Self> {
         let (permit_time, store) = (settings.permit_time, settings.store.clone());
         let inner = Inner { core: Core::new(settings), rate: Rate::default(), used: Used::default(), booked: 0 };
-        Arc::new(Self { name, book, inner: CoreLock::new(inner), permits: Mutex::default(), permit_time, store })
+        let account = OnceLock::new();
+        Arc::new(Self {
+            name,
+            book,
+            account,
+            inner: CoreLock::new(inner),
+            permits: Mutex::default(),
+            permit_time,
+            store,
+        })
     }
 
     pub(super) fn name(&self) -> &ScopeName {
@@ -200,9 +240,10 @@ impl Scope {
 
     #[inline]
     pub(super) fn arrive(self: Arc<Self>, call: &Arriving, deadline: Option<Instant>) -> Entry {
+        let today = self.book.today();
         let gone = self.with_rate(|core, rate, now, _| {
             let cost = rate.cost(call.demand);
-            let money = self.hold(core, cost)?;
+            let money = self.hold(core, cost, today)?;
             Ok((core.go(now, cost), cost, money))
         });
         let load = |money| Load { bytes: call.demand.bytes, money };
@@ -244,19 +285,18 @@ impl Scope {
 
     /// Holds what the call takes of the day's money.
     #[inline]
-    fn hold(&self, core: &mut Core, cost: Cost) -> Result<f32, Refusal> {
-        if !self.book.has_budget() {
-            return Ok(0.0);
-        }
-        self.book.hold(&self.name, cost).inspect_err(|_| core.refuse())
+    fn hold(&self, core: &mut Core, cost: Cost, today: Option<Today>) -> Result<f32, Refusal> {
+        let Some(today) = today else { return Ok(0.0) };
+        self.book.hold(&self.name, cost, today).inspect_err(|_| core.refuse())
     }
 
     /// A call that goes now or not at all.
     pub(super) fn try_acquire(self: Arc<Self>, class: u8, demand: Demand) -> Result<Permit, Refusal> {
         self.recall_permits();
+        let today = self.book.today();
         let (granted, money) = self.with_rate(|core, rate, now, wakes| {
             let cost = rate.cost(demand);
-            let money = self.hold(core, cost)?;
+            let money = self.hold(core, cost, today)?;
             Ok((core.try_arrive(now, class, cost, wakes), money))
         })?;
         let mut load = Load { bytes: demand.bytes, money };
@@ -288,35 +328,29 @@ impl Scope {
     }
 
     /// The answer to a call has been read, or dropped: what it used, as far as it said.
-    pub(super) fn settle_usage(&self, pending: Pending, (input, output): (Option<u64>, Option<u64>)) {
+    pub(super) fn settle_usage(&self, pending: Pending, usage: &Usage) {
         let Pending { bytes, cost, money, told } = pending;
-        let said = input.is_some() || output.is_some();
-        let (requests, used) = {
+        let (input, output) = usage.with_estimate(cost);
+        let used = Used { input_tokens: input, output_tokens: output, ..self.book.priced(&self.name, input, output) };
+        let requests = {
             let now = now();
             let mut wakes = Wakes::default();
             let mut inner = self.lock();
             let now = inner.core.clock.moment(now);
-            let (input, output) = if said {
-                if let Some(input) = input {
+            if usage.is_said() {
+                if let Some(input) = usage.input {
                     inner.rate.learn(bytes, input);
                 }
-                let (input, output) = (input.unwrap_or(0), output.unwrap_or(0));
                 let taken = Cost::of_tokens(input as f64, output as f64);
                 inner.core.correct(now, taken, cost, told, &mut wakes);
-                (input, output)
-            } else {
-                let (input, output) = cost.split();
-                (input as u64, output as u64)
-            };
-            let used =
-                Used { input_tokens: input, output_tokens: output, ..self.book.priced(&self.name, input, output) };
+            }
             inner.used += used;
             let requests = inner.unbooked();
             drop(inner);
             wakes.wake();
-            (requests, used)
+            requests
         };
-        self.book.record(&self.name, Used { requests, ..used });
+        self.book.record(self.account(), Used { requests, ..used });
         self.book.release(money);
         self.book.changed();
     }
@@ -325,8 +359,13 @@ impl Scope {
     pub(super) fn book_calls(&self) {
         let requests = self.lock().unbooked();
         if requests > 0 {
-            self.book.record(&self.name, Used { requests, ..Used::default() });
+            self.book.record(self.account(), Used { requests, ..Used::default() });
         }
+    }
+
+    /// Opened once there is something to put down: many a scope is but looked for.
+    fn account(&self) -> &Account {
+        self.account.get_or_init(|| self.book.account(&self.name))
     }
 }
 
@@ -395,6 +434,7 @@ impl Waiter {
         });
         if !matches!(turn, Ok(core::Turn::Later(_))) {
             self.id = None;
+            self.scope.book.changed();
         }
         self.scope.ask_store();
         Ok(match turn? {
@@ -412,6 +452,7 @@ impl Waiter {
         if let Some(standing) = self.standing.take() {
             flight.stage = Stage::Ended;
             self.id = Some(self.scope.with(|core, now, wakes| core.rejoin(now, flight.id, standing, wakes)));
+            self.scope.book.changed();
         }
     }
 }
@@ -449,6 +490,7 @@ impl Flight {
         let may_leave = self.scope.with(|core, now, _| core.sent(now, self.id));
         if may_leave {
             self.stage = Stage::Sent;
+            self.scope.book.changed();
         }
         may_leave
     }
@@ -461,13 +503,27 @@ impl Flight {
         self.scope.book.reads_usage()
     }
 
+    pub(super) fn clock(&self) -> &WallClock {
+        self.scope.book.clock()
+    }
+
+    pub(super) fn counts_tokens(&self) -> bool {
+        self.scope.book.counts_tokens()
+    }
+
     /// Its turn has come: holds what it takes of the day's money, which may be spent by now.
     pub(super) fn hold(&mut self) -> Result<(), Refusal> {
-        if self.scope.book.has_budget() {
+        if let Some(today) = self.scope.book.today() {
             let cost = self.scope.with(|core, _, _| core.cost_of(self.id));
-            self.load.money = self.scope.book.hold(&self.scope.name, cost)?;
+            let held = self.scope.book.hold(&self.scope.name, cost, today);
+            self.load.money = held.inspect_err(|_| self.scope.with(|core, _, _| core.refuse()))?;
         }
         Ok(())
+    }
+
+    /// It was let go, and does not leave: its caller has given up.
+    pub(super) fn refuse(self) {
+        self.scope.with(|core, _, _| core.refuse());
     }
 
     /// What is to be settled once its answer has been read, before it [settles](Self::settle) itself.

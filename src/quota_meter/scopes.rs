@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fmt,
     hash::{BuildHasher, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,7 +10,11 @@ use std::{
 };
 
 use foldhash::quality::RandomState;
-use http::{HeaderMap, header::AUTHORIZATION};
+use http::{
+    HeaderMap,
+    header::AUTHORIZATION,
+    uri::{Authority, Scheme},
+};
 use tokio::time::Instant;
 
 use super::{
@@ -24,6 +28,10 @@ use crate::{Call, Lease};
 
 /// A scope that nobody used for so long is forgotten when a new one needs room, or, twice as late, when any new one comes.
 const IDLE: Duration = Duration::from_secs(3600);
+/// A longer host or model is none: names are kept, and a body may say anything.
+const LONGEST: usize = 256;
+/// One in so many scopes is looked out at once as to be forgotten, so that one look over all serves for many newcomers.
+const PART: usize = 16;
 /// Where a key may be, after `Authorization`.
 const KEY_HEADERS: [&str; 3] = ["api-key", "x-api-key", "x-goog-api-key"];
 
@@ -40,7 +48,7 @@ pub struct ScopeName {
 }
 
 impl ScopeName {
-    /// The host, with its port where the URI names one; empty if hosts are not told apart.
+    /// The host in lower case, with its port where the URI names an unusual one; empty if hosts are not told apart.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
@@ -104,13 +112,31 @@ struct Map {
     /// Counts the look-ups.
     ticks: u64,
     swept: Option<(Instant, u64)>,
-    overflow: Option<Arc<Scope>>,
+    overflow: Option<Place>,
+    /// Which one a call used last; `None` for the overflow.
+    latest: Option<u64>,
+    /// Those to be forgotten next: where, and as of which use.
+    next: VecDeque<(u64, u64)>,
+    /// Until then no look over all: none was free.
+    barren_until: u64,
 }
 
 #[derive(Debug)]
 struct Place {
     scope: Arc<Scope>,
+    /// When a call used it last; 0 if none has.
     used: u64,
+}
+
+/// Why a scope is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A call is made.
+    Call,
+    /// A permit is asked for.
+    Permit,
+    /// Nothing is to be taken of it: it is made, but not kept, where there is none.
+    Look,
 }
 
 impl Scopes {
@@ -144,7 +170,12 @@ impl Scopes {
         matches!(self.settings.scoping, Scoping(By::Parts(_))) && self.reads_body(request)
     }
 
-    pub(super) fn find(&self, request: &RequestView<'_>, content: Option<&Content<'_>>) -> Arc<Scope> {
+    pub(super) fn find(
+        &self,
+        request: &RequestView<'_>,
+        content: Option<&Content<'_>>,
+        purpose: Purpose,
+    ) -> Arc<Scope> {
         let map = match &self.found {
             Found::One(scope) => return Arc::clone(scope),
             Found::Many(map) => map,
@@ -153,7 +184,7 @@ impl Scopes {
         match &self.settings.scoping.0 {
             By::Parts(parts) => {
                 let host = if parts.host { host(request) } else { "".into() };
-                let model = named_outside(request).or_else(|| content?.model());
+                let model = named_outside(request).or_else(|| content?.model()).filter(|model| model.len() <= LONGEST);
                 let model = if parts.model { model.unwrap_or_default() } else { "" };
                 let key = if parts.key { Key::of(request) } else { None };
                 hasher.write(host.as_bytes());
@@ -171,13 +202,13 @@ impl Scopes {
                     own: "".into(),
                     key: key.as_ref().map(|_| (id >> 48) as u16),
                 };
-                self.look_up(map, id, is_it, name)
+                self.look_up(map, id, purpose, is_it, name)
             }
             By::Function(choose) => {
                 let own = choose(request);
                 hasher.write(own.as_bytes());
                 let name = || ScopeName { own: (*own).into(), ..ScopeName::default() };
-                self.look_up(map, hasher.finish(), |name| *name.own == *own, name)
+                self.look_up(map, hasher.finish(), purpose, |name| *name.own == *own, name)
             }
         }
     }
@@ -186,28 +217,47 @@ impl Scopes {
         &self,
         map: &Mutex<Map>,
         mut id: u64,
+        purpose: Purpose,
         is_it: impl Fn(&ScopeName) -> bool,
         name: impl FnOnce() -> ScopeName,
     ) -> Arc<Scope> {
+        let new = |name| Scope::new(name, self.settings.clone(), Arc::clone(&self.book));
         let forgotten;
         let mut map = lock(map);
         map.ticks += 1;
-        let used = map.ticks;
+        let used = if purpose == Purpose::Call { map.ticks } else { 0 };
         while let Some(place) = map.places.get_mut(&id) {
             if is_it(place.scope.name()) {
-                place.used = used;
-                return Arc::clone(&place.scope);
+                place.used = place.used.max(used);
+                let scope = Arc::clone(&place.scope);
+                if used > 0 {
+                    map.latest = Some(id);
+                }
+                return scope;
             }
             id = id.wrapping_add(1);
         }
-        // Dropped only when the lock is: it is counted then, and somebody may be told.
-        forgotten = map.make_room(self.settings.max_scopes.get());
-        if map.places.len() >= self.settings.max_scopes.get() {
-            let new = || Scope::new(ScopeName::overflow(), self.settings.clone(), Arc::clone(&self.book));
-            return Arc::clone(map.overflow.get_or_insert_with(new));
+        let most = self.settings.max_scopes.get();
+        if purpose == Purpose::Look {
+            let overflow = map.overflow.as_ref().filter(|_| map.places.len() >= most);
+            return overflow.map_or_else(|| new(name()), |place| Arc::clone(&place.scope));
         }
-        let scope = Scope::new(name(), self.settings.clone(), Arc::clone(&self.book));
+        // Dropped only when the lock is: it is counted then, and somebody may be told.
+        forgotten = map.make_room(most);
+        if map.places.len() >= most {
+            let place = map.overflow.get_or_insert_with(|| Place { scope: new(ScopeName::overflow()), used: 0 });
+            place.used = place.used.max(used);
+            let scope = Arc::clone(&place.scope);
+            if used > 0 {
+                map.latest = None;
+            }
+            return scope;
+        }
+        let scope = new(name());
         map.places.insert(id, Place { scope: Arc::clone(&scope), used });
+        if used > 0 {
+            map.latest = Some(id);
+        }
         drop(map);
         drop(forgotten);
         scope
@@ -218,10 +268,14 @@ impl Scopes {
         match &self.found {
             Found::One(scope) => vec![Arc::clone(scope)],
             Found::Many(map) => {
-                let map = lock(map);
-                let mut places: Vec<&Place> = map.places.values().collect();
-                places.sort_unstable_by_key(|place| std::cmp::Reverse(place.used));
-                places.into_iter().map(|place| &place.scope).chain(&map.overflow).cloned().collect()
+                let mut all: Vec<_> = {
+                    let map = lock(map);
+                    let places = map.places.values().chain(&map.overflow);
+                    places.map(|place| (place.used, Arc::clone(&place.scope))).collect()
+                };
+                // Not under the lock that every call takes.
+                all.sort_unstable_by_key(|(used, _)| std::cmp::Reverse(*used));
+                all.into_iter().map(|(_, scope)| scope).collect()
             }
         }
     }
@@ -229,7 +283,15 @@ impl Scopes {
     /// The one used last; one that nobody uses, if none was.
     pub(super) fn latest(&self) -> Arc<Scope> {
         let new = || Scope::new(ScopeName::default(), self.settings.clone(), Arc::clone(&self.book));
-        self.all().into_iter().next().unwrap_or_else(new)
+        let latest = match &self.found {
+            Found::One(scope) => return Arc::clone(scope),
+            Found::Many(map) => {
+                let map = lock(map);
+                let place = map.latest.map_or(map.overflow.as_ref(), |id| map.places.get(&id));
+                place.filter(|place| place.used > 0).map(|place| Arc::clone(&place.scope))
+            }
+        };
+        latest.unwrap_or_else(new)
     }
 }
 
@@ -254,13 +316,35 @@ impl Map {
             Some(_) => {}
         }
         if self.places.len() >= most {
-            let free = self.places.iter().filter(|(_, place)| is_free(place));
-            let longest = free.min_by_key(|(_, place)| place.used).map(|(id, _)| *id);
-            if let Some(id) = longest {
-                forgotten.extend(self.places.remove(&id).map(|place| place.scope));
+            if self.next.is_empty() && self.ticks >= self.barren_until {
+                self.look_out(most / PART);
+            }
+            while let Some((id, used)) = self.next.pop_front() {
+                if self.places.get(&id).is_some_and(|place| place.used == used && is_free(place)) {
+                    forgotten.extend(self.places.remove(&id).map(|place| place.scope));
+                    break;
+                }
             }
         }
         forgotten
+    }
+
+    /// Looks out so many as were not used for longest, and one more. Where none is free the next look is as far away, so that a
+    /// newcomer costs the same however many scopes there are.
+    #[cold]
+    fn look_out(&mut self, more: usize) {
+        let is_free = |place: &Place| Arc::strong_count(&place.scope) == 1;
+        let mut free: Vec<_> =
+            self.places.iter().filter(|(_, place)| is_free(place)).map(|(id, place)| (place.used, *id)).collect();
+        if free.len() > more + 1 {
+            free.select_nth_unstable(more);
+            free.truncate(more + 1);
+        }
+        free.sort_unstable();
+        self.next = free.into_iter().map(|(used, id)| (id, used)).collect();
+        if self.next.is_empty() {
+            self.barren_until = self.ticks.saturating_add(more as u64);
+        }
     }
 }
 
@@ -270,14 +354,30 @@ pub(super) fn named_outside<'a>(request: &RequestView<'a>) -> Option<&'a str> {
     extension.or_else(|| model_in_path(request.uri().path()))
 }
 
+/// As every spelling of it is: in lower case, and without the port that goes without saying.
 fn host<'a>(request: &RequestView<'a>) -> Cow<'a, str> {
-    match (request.uri().host(), request.uri().port_u16()) {
-        (Some(host), None) => host.into(),
-        (Some(host), Some(port)) => format!("{host}:{port}").into(),
-        (None, _) => {
-            let header = request.headers().get(http::header::HOST);
-            header.and_then(|host| host.to_str().ok()).unwrap_or_default().into()
-        }
+    let header = || request.headers().get(http::header::HOST)?.to_str().ok();
+    let uri = request.uri();
+    let host = uri.authority().map(Authority::as_str).or_else(header).unwrap_or_default();
+    let host = host.rsplit('@').next().unwrap_or_default();
+    let host = match host.rsplit_once(':') {
+        Some((name, port)) if is_usual(port, uri.scheme()) => name,
+        _ => host,
+    };
+    match host {
+        long if long.len() > LONGEST => "".into(),
+        upper if upper.bytes().any(|byte| byte.is_ascii_uppercase()) => upper.to_ascii_lowercase().into(),
+        lower => lower.into(),
+    }
+}
+
+fn is_usual(port: &str, scheme: Option<&Scheme>) -> bool {
+    let is_for = |usual| scheme.is_none_or(|scheme| *scheme == usual);
+    match port {
+        "" => true,
+        "443" => is_for(Scheme::HTTPS),
+        "80" => is_for(Scheme::HTTP),
+        _ => false,
     }
 }
 

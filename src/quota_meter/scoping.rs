@@ -78,7 +78,7 @@ impl Scoping {
         Self(By::Parts(Parts { host: false, key: false, model: false }))
     }
 
-    /// Tells apart hosts, with their ports.
+    /// Tells apart hosts, with their ports. `API.example` and `api.example:443` over https are the same.
     #[must_use]
     pub fn per_host(self) -> Self {
         self.also(|parts| parts.host = true)
@@ -93,7 +93,7 @@ impl Scoping {
     }
 
     /// Tells apart models: by the extension [`Model`], or else by the path (Azure, Gemini), or else by `model` in a JSON body in
-    /// memory of at most 8 MiB.
+    /// memory of at most 8 MiB. A name of more than 256 bytes is none.
     #[must_use]
     pub fn per_model(self) -> Self {
         self.also(|parts| parts.model = true)

@@ -7,12 +7,14 @@ use std::{
 };
 
 use http::{Request, Response};
+use tokio::time::Instant;
 use tower::BoxError;
 use tower_service::Service;
 
 use super::{
     Contents, Permit, ResponseBody, ResponseFuture, Sight, Snapshot,
     scope::{Arriving, Entry},
+    scopes::Purpose,
     shared::Shared,
 };
 use crate::{Call, Refused, call::next_seq};
@@ -66,7 +68,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (scope, demand) = self.shared.inquire::<V, B>(&request);
+        let (scope, demand) = self.shared.inquire::<V, B>(&request, Purpose::Call);
         let permit = request.extensions().get::<Permit>();
         if let Some(mut flight) = permit.and_then(|permit| permit.take(&scope))
             && flight.send()
@@ -82,9 +84,11 @@ where
             Entry::Go(flight) => ResponseFuture::sent(self.inner.call(request), flight),
             Entry::Wait(waiter) => {
                 let lease = call.and_then(Call::lease).cloned();
+                let limit = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+                let limit = limit.into_iter().chain(self.shared.settings.max_wait).min();
                 // The ready service goes, and with it any permit it holds: a call in line must not keep others out.
                 self.inner = self.inner.clone();
-                ResponseFuture::waiting(waiter, self.inner.clone(), request, lease)
+                ResponseFuture::waiting(waiter, self.inner.clone(), request, lease, limit)
             }
             Entry::Refused(refusal) => ResponseFuture::refused(Refused::from(refusal)),
         }

@@ -9,7 +9,7 @@ use super::{
     book::Book,
     content::Content,
     scope::{Demand, Scope},
-    scopes::Scopes,
+    scopes::{Purpose, Scopes},
 };
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Shared {
 
     /// The scope of a request, and what it asks for.
     #[inline]
-    pub(super) fn inquire<V: Sight<B>, B>(&self, request: &Request<B>) -> (Arc<Scope>, Demand) {
+    pub(super) fn inquire<V: Sight<B>, B>(&self, request: &Request<B>, purpose: Purpose) -> (Arc<Scope>, Demand) {
         let given =
             request.extensions().get::<TokenCost>().copied().map(|cost| Demand::given(cost, V::length(request)));
         let estimate = &self.settings.estimate;
@@ -43,7 +43,7 @@ impl Shared {
                 let demand = given.unwrap_or_else(|| estimate.of(&RequestView::new(request, None), None, length()));
                 (Arc::clone(scope), demand)
             }
-            _ => self.read::<V, B>(request, given, reads_cost),
+            _ => self.read::<V, B>(request, given, reads_cost, purpose),
         }
     }
 
@@ -52,6 +52,7 @@ impl Shared {
         request: &Request<B>,
         given: Option<Demand>,
         reads_cost: bool,
+        purpose: Purpose,
     ) -> (Arc<Scope>, Demand) {
         let view = RequestView::new(request, None);
         let reads_scope = self.scopes.reads_body(&view);
@@ -60,7 +61,7 @@ impl Shared {
         let reads_content = reads_cost || self.scopes.reads_content(&view);
         // Once, for the model and the cost alike.
         let content = if reads_content { body.as_deref().and_then(Content::read) } else { None };
-        let scope = self.scopes.find(&view, content.as_ref());
+        let scope = self.scopes.find(&view, content.as_ref(), purpose);
         let demand = given.unwrap_or_else(|| {
             let length = body.as_ref().map(|body| body.len() as u64).or_else(|| V::length(request));
             self.settings.estimate.of(&view, content.as_ref(), length)

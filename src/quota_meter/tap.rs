@@ -7,7 +7,7 @@ use memchr::memchr;
 
 use super::{
     scan::{Reported, Scanner},
-    scope::{Pending, Scope},
+    scope::{Pending, Scope, Usage},
 };
 use crate::body::media::Media;
 
@@ -22,6 +22,7 @@ pub(super) struct Tap {
     line: Option<Line>,
     scope: Arc<Scope>,
     pending: Option<Pending>,
+    has_ended: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +41,7 @@ impl Tap {
             Media::Json => None,
             Media::Events => Some(Line::Start(0)),
         };
-        Self { scanner: Scanner::default(), line, scope, pending: Some(pending) }
+        Self { scanner: Scanner::default(), line, scope, pending: Some(pending), has_ended: false }
     }
 
     /// Whether it could be read.
@@ -53,6 +54,11 @@ impl Tap {
             parts.iter().for_each(|part| self.feed(part));
         }
         is_whole
+    }
+
+    /// The body has ended: what was read is all there was.
+    pub(super) fn end(&mut self) {
+        self.has_ended = true;
     }
 
     fn feed(&mut self, data: &[u8]) {
@@ -98,8 +104,9 @@ impl Tap {
 impl Drop for Tap {
     fn drop(&mut self) {
         if let Some(pending) = self.pending.take() {
-            let Reported { input, output } = self.scanner.reported;
-            self.scope.settle_usage(pending, (input, output));
+            let Reported { input, output, .. } = self.scanner.reported;
+            let is_whole = self.has_ended || self.scanner.has_last_word(self.line.is_some());
+            self.scope.settle_usage(pending, &Usage { input, output, is_whole });
         }
     }
 }

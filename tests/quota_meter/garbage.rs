@@ -1,8 +1,9 @@
 //! Headers without sense: they never panic, and never stall anybody.
 
+use http_body_util::BodyExt;
 use proptest::prelude::*;
 use tokio::time::{sleep, timeout};
-use tower_outbound::{ApiError, RetryHint};
+use tower_outbound::{ApiError, RetryHint, nz, quota_meter::Quota};
 
 use super::{Office, limits, meter};
 use crate::common::{Reply, ms, reply, secs, settled};
@@ -72,6 +73,93 @@ async fn each_senseless_value_in_each_place() {
             all_end(&format!("remaining-{what}: {value}"), || limits(reply(200), what, 600, value, "1s")).await;
             all_end(&format!("reset-{what}: {value}"), || limits(reply(200), what, 600, 300, value)).await;
             all_end(&format!("all of {what}: {value}"), || limits(reply(200), what, value, value, value)).await;
+        }
+    }
+}
+
+/// One after the other in each header, with the others as they should be, and then in all.
+async fn each_in(headers: &[(&str, &str)]) {
+    let with = |said: &[(&str, &str)]| {
+        let mut reply = reply(200);
+        for (name, value) in said {
+            reply.headers_mut().insert(http::HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+        }
+        reply
+    };
+    for value in SENSELESS {
+        let all: Vec<_> = headers.iter().map(|(name, _)| (*name, *value)).collect();
+        all_end(&format!("all of {headers:?}: {value}"), || with(&all)).await;
+        for place in 0..headers.len() {
+            let mut said = headers.to_vec();
+            said[place].1 = value;
+            all_end(&format!("{said:?}"), || with(&said)).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_senseless_value_in_the_headers_of_windows() {
+    each_in(&[("x-ratelimit-limit", "600"), ("x-ratelimit-remaining", "300"), ("x-ratelimit-reset", "30")]).await;
+    each_in(&[("ratelimit-limit", "600, 600;w=60"), ("ratelimit-remaining", "300"), ("ratelimit-reset", "30")]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_senseless_value_in_the_ietfs_headers() {
+    each_in(&[("ratelimit-policy", r#""a";q=600;w=60"#), ("ratelimit", r#""a";r=300;t=30"#)]).await;
+    for value in SENSELESS {
+        let said = |value: &str| {
+            let mut answer = reply(200);
+            for (name, text) in [
+                ("ratelimit-policy", format!(r#""a";q={value};w={value},"b";q=600;w=60"#)),
+                ("ratelimit", format!(r#""a";r={value};t={value}"#)),
+            ] {
+                answer.headers_mut().insert(http::HeaderName::from_static(name), text.parse().unwrap());
+            }
+            answer
+        };
+        all_end(&format!("in the policies: {value}"), || said(value)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_senseless_value_in_anthropics_headers() {
+    for what in ["requests", "input-tokens", "output-tokens"] {
+        let name = |field: &str| format!("anthropic-ratelimit-{what}-{field}");
+        let (limit, remaining, reset) = (name("limit"), name("remaining"), name("reset"));
+        each_in(&[(&limit, "600"), (&remaining, "300"), (&reset, "1s")]).await;
+    }
+}
+
+/// A server that says it used up what no model takes.
+#[tokio::test(start_paused = true)]
+async fn each_senseless_value_in_usage() {
+    for value in
+        ["-1", "0", "1e300", "18446744073709551615", "99999999999999999999", "null", "\"x\"", "[]", "1e400", "NaN"]
+    {
+        for body in [
+            format!(r#"{{"usage":{{"prompt_tokens":{value},"completion_tokens":{value}}}}}"#),
+            format!(r#"{{"usage":{value}}}"#),
+        ] {
+            let quota = Quota::learned().tokens_per_minute(nz!(60));
+            let office = Office::new(meter().quota(quota));
+            let calls: Vec<_> = (0..60)
+                .map(|n| {
+                    let call = office.send(super::costing(&n.to_string(), 1));
+                    tokio::spawn(async move { call.await.unwrap().unwrap().into_body().collect().await.unwrap() })
+                })
+                .collect();
+            let ended = timeout(secs(600.0), async {
+                while !calls.iter().all(|call| call.is_finished()) {
+                    drop(office.desk.answer_all(|| {
+                        let mut answer = reply(200);
+                        *answer.body_mut() = body.clone().into();
+                        answer.headers_mut().insert("content-type", "application/json".parse().unwrap());
+                        answer
+                    }));
+                    sleep(ms(500)).await;
+                }
+            });
+            assert!(ended.await.is_ok(), "{body}: stalled, {:?}", office.meter.snapshot());
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, UNIX_EPOCH},
@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full};
 use tokio::time::{sleep, timeout};
 use tower_outbound::{
     QuotaMeterLayer, TokenCost,
-    quota_meter::{Measure, Price, Reached, Refusal, Threshold, Totals},
+    quota_meter::{Measure, MeterHandle, Price, Reached, Refusal, Threshold, Totals},
 };
 
 use super::{Office, costing, is_over, later, meter, refusal, told};
@@ -42,6 +42,54 @@ async fn million(office: &Office) {
     *answer.body_mut() = Full::new(r#"{"usage":{"prompt_tokens":1000000,"completion_tokens":500000}}"#.into());
     office.desk.answer("m", answer).await;
     call.await.unwrap().unwrap().into_body().collect().await.unwrap();
+}
+
+/// Whether an answer can be read or not, and whether anybody reads it: what it used was paid for.
+#[tokio::test(start_paused = true)]
+async fn the_budget_holds_for_answers_that_are_not_read() {
+    let plain = |_: &mut crate::common::Reply| {};
+    let json = |answer: &mut crate::common::Reply| {
+        answer.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
+    };
+    let gzip = |answer: &mut crate::common::Reply| {
+        answer.headers_mut().insert("content-encoding", http::HeaderValue::from_static("gzip"));
+    };
+    let binary = |answer: &mut crate::common::Reply| {
+        answer.headers_mut().insert("content-type", http::HeaderValue::from_static("application/octet-stream"));
+    };
+    type Change = fn(&mut crate::common::Reply);
+    let cases: [(bool, &[Change]); 5] =
+        [(true, &[plain]), (true, &[json, gzip]), (true, &[binary]), (false, &[json]), (false, &[plain])];
+    for (reads, changes) in cases {
+        let (layer, _) = clock(priced().usage(reads).budget_per_day(10.0));
+        let office = Office::new(layer);
+        for n in 1..=4 {
+            let call = office.send(asking("m", 300_000));
+            settled().await;
+            let mut answer = reply(200);
+            changes.iter().for_each(|change| change(&mut answer));
+            office.desk.answer("m", answer).await;
+            call.await.unwrap().unwrap().into_body().collect().await.unwrap();
+            let money = office.meter.handle().totals().of_today().money;
+            assert!((money - 2.4 * f64::from(n)).abs() < 0.01, "{money}");
+        }
+        let over = office.answer_of(asking("over", 300_000)).await;
+        assert!(matches!(refusal(&over).1, Refusal::OverBudget { .. }));
+    }
+}
+
+/// As documented: who gives the empty name a price has one for all.
+#[tokio::test(start_paused = true)]
+async fn a_model_without_a_price_costs_nothing() {
+    let unpriced = |name| named(name).map(|_| Full::new(r#"{"model":"other","max_tokens":9000000}"#.into()));
+    let (layer, _) = clock(priced().budget_per_day(10.0));
+    let office = Office::new(layer);
+    let _goes = office.send(unpriced("a"));
+    settled().await;
+    assert_eq!(office.desk.open(), ["a"]);
+    let (layer, _) = clock(priced().price("", Price::per_million(2.0, 8.0)).budget_per_day(10.0));
+    let office = Office::new(layer);
+    assert!(matches!(refusal(&office.answer_of(unpriced("a")).await).1, Refusal::OverBudget { .. }));
 }
 
 fn priced() -> QuotaMeterLayer {
@@ -96,7 +144,7 @@ async fn who_waits_when_the_budget_is_spent_does_not_leave() {
     slow.await.unwrap().unwrap().into_body().collect().await.unwrap();
     sleep(secs(30.0)).await;
     assert!(matches!(refusal(&waits.await.unwrap()).1, Refusal::OverBudget { .. }));
-    assert_eq!(office.meter.snapshot().in_flight, 0);
+    assert_eq!((office.meter.snapshot().in_flight, office.meter.snapshot().counts.refused), (0, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -161,6 +209,90 @@ async fn totals_outlive_a_restart_and_a_day_ends() {
     let totals = tomorrow.meter.handle().totals();
     assert_eq!((totals.of_today().requests, totals.of_ever().requests), (0, 2));
     assert_eq!(serde_json::from_str::<Totals>("{}").unwrap(), Totals::default());
+}
+
+/// They were told of in the process that reached them.
+#[tokio::test(start_paused = true)]
+async fn what_was_reached_before_a_restart_is_not_told_of_again() {
+    let thresholds = |layer: QuotaMeterLayer| {
+        let at = |share| Threshold::per_day(Measure::Tokens, 10_000_000.0).at(share);
+        clock(layer.threshold(at(0.1)).threshold(at(0.3)))
+    };
+    let office = Office::new(thresholds(meter()).0);
+    million(&office).await;
+    let totals = office.meter.handle().totals();
+
+    let (layer, seconds) = thresholds(meter());
+    let next = Office::new(layer);
+    let mut alerts = next.meter.handle().alerts();
+    next.meter.handle().restore(totals);
+    million(&next).await;
+    // Three millions together: the second is reached, and the first was.
+    let level = |reached: Reached| reached.threshold.level();
+    assert_eq!(level(alerts.next().await.unwrap()), 3_000_000.0);
+    assert!(timeout(secs(1.0), alerts.next()).await.is_err());
+    seconds.fetch_add(86_400, Ordering::Relaxed);
+    million(&next).await;
+    assert_eq!(level(alerts.next().await.unwrap()), 1_000_000.0);
+}
+
+/// What a scope used on one day is not brought into the next by whoever looks at it then.
+#[tokio::test(start_paused = true)]
+async fn tokens_count_for_the_day_on_which_they_were_used() {
+    let (layer, seconds) = clock(meter());
+    let office = Office::new(layer);
+    million(&office).await;
+    seconds.fetch_add(86_400, Ordering::Relaxed);
+    million(&office).await;
+    let totals = office.meter.handle().totals();
+    assert_eq!((totals.of_today().tokens(), totals.of_ever().tokens()), (1_500_000, 3_000_000));
+    assert_eq!(totals.ever["api.example gpt-x-mini"].requests, 2);
+}
+
+/// A clock of somebody's own may look at the meter: it is asked under no lock.
+#[tokio::test(start_paused = true)]
+async fn a_clock_may_look_at_the_meter() {
+    let seen: Arc<OnceLock<MeterHandle>> = Arc::default();
+    let handle = Arc::clone(&seen);
+    let layer = priced().budget_per_day(10.0).clock(move || {
+        let _ = handle.get().map(|meter| (meter.scopes().len(), meter.snapshot().waiting));
+        UNIX_EPOCH + Duration::from_secs(NOON)
+    });
+    let office = Office::new(layer);
+    seen.set(office.meter.handle()).unwrap();
+    million(&office).await;
+    let _permit = office.meter.handle().try_acquire(&ask("x")).unwrap();
+    let limited = office.send(ask("limited"));
+    settled().await;
+    office.desk.answer("limited", later("1")).await;
+    limited.await.unwrap().unwrap();
+    let _waits = office.send(ask("waits"));
+    sleep(secs(5.0)).await;
+    assert_eq!(office.desk.open(), ["waits"]);
+    assert_eq!(office.meter.handle().totals().of_today().money, 6.0);
+}
+
+/// From the line, too: when it is let go, when it is refused there, and when it leaves.
+#[tokio::test(start_paused = true)]
+async fn who_subscribes_hears_of_a_call_that_leaves_the_line() {
+    let office = Office::with_left(meter().max_wait(secs(30.0)), 60, 0).await;
+    let handle = office.meter.handle();
+    let mut changes = handle.subscribe();
+    let _leaves = office.call("leaves");
+    settled().await;
+    assert!(changes.changed().await);
+    assert!(timeout(secs(0.9), changes.changed()).await.is_err(), "it waits");
+    assert!(timeout(secs(0.2), changes.changed()).await.unwrap());
+    assert_eq!((office.desk.open().len(), handle.snapshot().waiting), (1, 0));
+    // The gate stays closed for longer than anybody may wait.
+    let waits = office.call("waits");
+    settled().await;
+    office.desk.answer("leaves", later("60")).await;
+    settled().await;
+    changes.changed().await;
+    assert!(timeout(secs(29.0), changes.changed()).await.is_err(), "it waits");
+    assert!(timeout(secs(2.0), changes.changed()).await.unwrap());
+    assert!(matches!(refusal(&waits.await.unwrap()).1, Refusal::TooLong { .. }));
 }
 
 #[tokio::test(start_paused = true)]

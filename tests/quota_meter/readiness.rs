@@ -1,15 +1,21 @@
 //! Services that are not always ready.
 
 use futures_util::future::join_all;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
-use tower::{Layer, Service, ServiceBuilder, ServiceExt, buffer::BufferLayer, limit::ConcurrencyLimitLayer};
+use tower::{
+    Layer, Service, ServiceBuilder, ServiceExt,
+    buffer::BufferLayer,
+    limit::{ConcurrencyLimit, ConcurrencyLimitLayer},
+};
 use tower_outbound::{
-    find_cause,
+    ApiKey, Call, Gate, KeyCheckLayer, Origin, QuotaMeter, QuotaMeterLayer, Refused, find_cause,
     mock::{Limits, MockApi, MockError, MockErrorKind, Script, ok},
+    quota_meter::{Refusal, Scoping},
 };
 
-use super::{Office, later, meter, told};
-use crate::common::{Desk, Text, Told, get, ms, named, ready, reply, secs, settled};
+use super::{Answer, Office, is_over, later, meter, refusal, told};
+use crate::common::{Desk, Text, Told, get, ms, named, ready, reply, secs, settled, with};
 
 #[tokio::test(start_paused = true)]
 async fn every_call_is_made_on_a_clone_that_said_it_is_ready() {
@@ -122,4 +128,72 @@ async fn a_service_that_closes_while_calls_wait_ends_them() {
     }
     let now = layer.snapshot();
     assert_eq!((now.in_flight, now.waiting), (0, 0), "what they held is given back");
+}
+
+type Limited = QuotaMeter<ConcurrencyLimit<Desk>>;
+
+/// Under a meter, a service whose only permit a call holds: who comes now is let go after a second, and cannot leave.
+async fn held_up(layer: &QuotaMeterLayer) -> (Desk, Limited) {
+    let desk = Desk::default();
+    let stack = ServiceBuilder::new().layer(layer).layer(ConcurrencyLimitLayer::new(1)).service(desk.clone());
+    let first = tokio::spawn(stack.clone().oneshot(named("first")));
+    settled().await;
+    desk.answer("first", told(200, 60, 1)).await;
+    first.await.unwrap().unwrap();
+    tokio::spawn(stack.clone().oneshot(named("holder")));
+    settled().await;
+    assert_eq!(desk.open(), ["holder"]);
+    (desk, stack)
+}
+
+/// Ready at first, and without a permit once it is in line.
+fn line_up(stack: &Limited, request: http::Request<Text>) -> JoinHandle<Answer> {
+    // As a caller does whose service was made ready before the permit was gone.
+    let mut stack = stack.clone();
+    tokio::spawn(stack.call(request))
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_let_go_and_cannot_leave_gives_up_when_its_time_is_over() {
+    for has_deadline in [false, true] {
+        let layer = if has_deadline { meter() } else { meter().max_wait(secs(10.0)) };
+        let (desk, stack) = held_up(&layer).await;
+        let due = Call::now().with_deadline(Instant::now() + secs(10.0));
+        let request = if has_deadline { with(named("late"), due) } else { named("late") };
+        let late = line_up(&stack, request);
+        sleep(secs(5.0)).await;
+        let now = layer.snapshot();
+        assert_eq!((now.waiting, now.in_flight, desk.count()), (0, 2, 2), "it was let go");
+        sleep(secs(4.9)).await;
+        assert!(!is_over(&late).await);
+        sleep(secs(0.2)).await;
+        assert!(is_over(&late).await);
+        let answer = late.await.unwrap();
+        let Refusal::TooLong { expected, limit } = refusal(&answer).1 else { panic!("{answer:?}") };
+        assert!(*limit == secs(10.0) && *expected >= *limit, "{expected:?} {limit:?}");
+        let now = layer.snapshot();
+        assert_eq!((now.in_flight, now.counts.refused, now.counts.sent), (1, 1, 2));
+        // Ten were refilled and one was there; that which it had taken is among them again.
+        assert!((8.9..=10.2).contains(&now.requests.unwrap().remaining), "{now:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_let_go_and_cannot_leave_turns_back_when_its_key_dies() {
+    let layer = meter().scoping(Scoping::one());
+    let (_desk, stack) = held_up(&layer).await;
+    let key = ApiKey::new("sk-test-0123456789abcdef").unwrap();
+    let keys = KeyCheckLayer::new(key, Origin::parse("https://api.example").unwrap());
+    let call = tokio::spawn(keys.layer(stack).call(named("dead")));
+    sleep(secs(5.0)).await;
+    assert_eq!((layer.snapshot().waiting, call.is_finished()), (0, false), "it was let go");
+    // Another call, past the meter, hears that the key is no good.
+    let desk = Desk::default();
+    let other = tokio::spawn(keys.layer(desk.clone()).call(named("other")));
+    settled().await;
+    desk.answer("other", reply(401)).await;
+    assert!(is_over(&call).await && other.is_finished());
+    let error = call.await.unwrap().unwrap_err();
+    assert_eq!(find_cause::<Refused>(&*error).unwrap().by(), Gate::Key);
+    assert_eq!((layer.snapshot().in_flight, layer.snapshot().counts.sent), (1, 2));
 }

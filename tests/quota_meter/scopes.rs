@@ -187,6 +187,92 @@ async fn who_is_idle_for_long_is_forgotten_when_another_comes() {
     assert!(!has("a") && has("held") && has("d"), "{names:?}");
 }
 
+/// Scopes in use do not make room, and a newcomer then costs a look at none of them; once they end, those used last stay.
+#[tokio::test(start_paused = true)]
+async fn newcomers_find_room_again_once_there_is_some() {
+    let office = Office::new(meter().max_scopes(nz!(64)));
+    let held: Vec<_> = (0..64).map(|n| office.send(for_model(&format!("held {n}"), &n.to_string()))).collect();
+    let _others: Vec<_> = (0..40).map(|n| office.send(for_model("other", &format!("other {n}")))).collect();
+    settled().await;
+    assert_eq!(names(&office).len(), 65);
+    assert_eq!(office.meter.snapshot().scope.own(), "(all others)");
+    for n in 0..64 {
+        office.desk.answer(&format!("held {n}"), reply(200)).await;
+    }
+    drop(held);
+    settled().await;
+    used_up_or_not(&office, "0").await;
+    for n in 0..10 {
+        used_up_or_not(&office, &format!("new {n}")).await;
+    }
+    let scopes = office.meter.handle().scopes();
+    let has = |model: &str| scopes.iter().any(|scope| scope.scope.model() == model);
+    assert!(has("0") && has("new 0") && has("new 9"), "{:?}", names(&office));
+    // Ten were forgotten, the one not used for longest first.
+    assert!((1..=10).all(|n| !has(&n.to_string())) && (11..64).all(|n| has(&n.to_string())), "{:?}", names(&office));
+    assert_eq!(scopes.len(), 65);
+}
+
+/// However it is spelled.
+#[tokio::test(start_paused = true)]
+async fn a_host_is_one_in_every_spelling() {
+    let office = Office::new(meter());
+    used_up(&office, ask("0", CHAT, "Bearer k", "{}")).await;
+    let mut relative = ask("same", "/v1/chat/completions", "Bearer k", "{}");
+    relative.headers_mut().insert("host", "API.example:443".parse().unwrap());
+    let _same = [
+        office.send(ask("same", "https://API.Example/v1/chat/completions", "Bearer k", "{}")),
+        office.send(ask("same", "https://api.example:443/v1/chat/completions", "Bearer k", "{}")),
+        office.send(ask("same", "http://api.example:80/v1/chat/completions", "Bearer k", "{}")),
+        office.send(relative),
+    ];
+    let _others = [
+        office.send(ask("http to 443", "http://api.example:443/", "Bearer k", "{}")),
+        office.send(ask("8443", "https://api.example:8443/", "Bearer k", "{}")),
+        office.send(ask("v6", "https://[::1]:443/", "Bearer k", "{}")),
+    ];
+    settled().await;
+    assert_eq!(office.sent_after(1), ["http to 443", "8443", "v6"]);
+    let scopes = office.meter.handle().scopes();
+    let mut hosts: Vec<_> = scopes.iter().map(|scope| scope.scope.host()).collect();
+    hosts.sort_unstable();
+    assert_eq!(hosts, ["[::1]", "api.example", "api.example:443", "api.example:8443"]);
+}
+
+/// A body may say anything, and names are kept.
+#[tokio::test(start_paused = true)]
+async fn a_name_that_no_model_has_is_none() {
+    let office = Office::new(meter());
+    let long = "m".repeat(100_000);
+    for _ in 0..2 {
+        used_up_or_not(&office, &long).await;
+    }
+    assert_eq!(office.meter.snapshot().scope.model(), "");
+    let totals = office.meter.handle().totals();
+    assert_eq!(totals.ever.into_keys().collect::<Vec<_>>(), ["api.example"]);
+    used_up_or_not(&office, &long[..256]).await;
+    assert_eq!(office.meter.snapshot().scope.model().len(), 256);
+}
+
+/// A question uses nothing, and leaves no trace.
+#[tokio::test(start_paused = true)]
+async fn who_only_asks_changes_nothing() {
+    let office = Office::new(meter().max_scopes(nz!(2)));
+    for model in ["a", "b"] {
+        used_up_or_not(&office, model).await;
+    }
+    let handle = office.meter.handle();
+    for model in ["a", "c", "d"] {
+        assert_eq!(handle.expected_wait(&for_model("x", model)), None);
+        assert_eq!(handle.snapshot().scope.model(), "b");
+    }
+    assert_eq!(handle.scopes().iter().map(|scope| scope.scope.model().to_owned()).collect::<Vec<_>>(), ["b", "a"]);
+    let permit = handle.try_acquire(&for_model("x", "a")).unwrap();
+    assert_eq!(handle.snapshot().scope.model(), "b");
+    let _goes = office.send(with(for_model("x", "a"), permit));
+    assert_eq!(handle.snapshot().scope.model(), "a");
+}
+
 #[tokio::test(start_paused = true)]
 async fn no_key_is_kept() {
     let office = Office::new(QuotaMeterLayer::new());

@@ -145,7 +145,7 @@ async fn a_body_that_is_dropped_leaves_the_estimate() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_asked_for_is_not_read() {
+async fn what_is_not_asked_for_is_not_read_and_what_cannot_be_counts_as_reckoned() {
     let usage = r#"{"usage":{"prompt_tokens":300}}"#;
     let office = with_tokens(one().usage(false)).await;
     whole(&office, costing("a", 10), answer(usage, "application/json")).await;
@@ -159,7 +159,66 @@ async fn what_is_not_asked_for_is_not_read() {
     let mut failed = answer(usage, "application/json");
     *failed.status_mut() = http::StatusCode::BAD_REQUEST;
     whole(&office, costing("c", 10), failed).await;
-    assert_eq!((left(&office), office.meter.snapshot().used.tokens()), (30.0, 0));
+    // What failed is not paid for.
+    assert_eq!((left(&office), office.meter.snapshot().used.tokens()), (30.0, 20));
+}
+
+/// No answer charges a limit that was given with what no model takes: the estimate stands.
+#[tokio::test(start_paused = true)]
+async fn a_senseless_usage_is_not_believed() {
+    for usage in ["1e300", "18446744073709551615", "1000000000", "-1"] {
+        let office = Office::new(one().quota(Quota::per_minute(nz!(600)).tokens_per_minute(nz!(1_000))));
+        for said in [
+            format!(r#"{{"usage":{{"prompt_tokens":{usage},"completion_tokens":1}}}}"#),
+            format!(r#"{{"usage":{{"prompt_tokens":1,"completion_tokens":{usage}}}}}"#),
+        ] {
+            whole(&office, costing("a", 10), answer(&said, "application/json")).await;
+        }
+        let now = office.meter.snapshot();
+        assert_eq!((now.used.tokens(), now.tokens.unwrap().remaining), (20, 980.0), "{usage}");
+    }
+}
+
+/// Each API's stream, dropped after its first words: how long the answer was going to be nobody knows by then.
+#[tokio::test(start_paused = true)]
+async fn a_stream_dropped_midway_counts_as_reckoned() {
+    const ANTHROPIC: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":25,\"output_tokens\":1}}}\n\n";
+    let last = "data: {\"type\":\"message_delta\",\"delta\":{},\"usage\":{\"output_tokens\":15}}\n\n";
+    let each = "data: {\"choices\":[{}],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1}}\n\n";
+    let done = format!("{each}data: [DONE]\n\n");
+    for (seen, is_over, expected) in [
+        (ANTHROPIC.to_owned(), false, (25, 500)),
+        (ANTHROPIC.to_owned(), true, (25, 1)),
+        (format!("{ANTHROPIC}{last}"), false, (25, 15)),
+        (
+            "data: {\"usageMetadata\":{\"promptTokenCount\":4,\"candidatesTokenCount\":1}}\n\n".to_owned(),
+            false,
+            (4, 500),
+        ),
+        (each.to_owned(), false, (9, 500)),
+        (done, false, (9, 1)),
+        (each.replace("\"completion_tokens\":1", "\"completion_tokens\":700"), false, (9, 700)),
+        ("data: {\"response\":{\"usage\":{\"input_tokens\":36,\"output_tokens\":87}}}\n\n".to_owned(), false, (36, 87)),
+        ("data: {\"choices\":[{}]}\n\n".to_owned(), false, (5, 500)),
+    ] {
+        let layer = one();
+        let first = seen.clone();
+        let mut service = layer.layer(service_fn(move |_: Request<Text>| {
+            let first = Frame::data(Bytes::from(first.clone()));
+            let body = StreamBody::new(stream::iter([Ok::<_, Infallible>(first)]));
+            let body = BodyExt::boxed_unsync(body);
+            let answer = Response::builder().header("content-type", "text/event-stream").body(body);
+            async move { answer.map_err(tower::BoxError::from) }
+        }));
+        let mut body = service.call(posting("a", r#"{"max_tokens":500}  "#)).await.unwrap().into_body();
+        body.frame().await.unwrap().unwrap();
+        if is_over {
+            assert!(body.frame().await.is_none());
+        }
+        drop(body);
+        let used = layer.snapshot().used;
+        assert_eq!((used.input_tokens, used.output_tokens), expected, "{seen} {is_over}");
+    }
 }
 
 type Framed = StreamBody<stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, Infallible>>>>;
