@@ -42,6 +42,7 @@ mod cover;
 mod future;
 mod last_good;
 mod layer;
+mod record;
 mod report;
 mod service;
 mod window;
