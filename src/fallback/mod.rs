@@ -40,6 +40,7 @@ mod breaker;
 mod chain;
 mod cover;
 mod future;
+mod host;
 mod last_good;
 mod layer;
 mod record;

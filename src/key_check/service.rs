@@ -90,13 +90,14 @@ impl<S> KeyCheck<S> {
     #[inline(never)]
     fn call_elsewhere<B>(&mut self, request: Request<B>) -> ResponseFuture<S, B>
     where
-        S: Service<Request<B>>,
+        S: Service<Request<B>> + Clone,
     {
         let settings = &self.pool.settings;
         match settings.elsewhere {
             Elsewhere::WithoutKey => ResponseFuture::sent(self.inner.call(request), None),
             Elsewhere::Refuse => {
                 let cause = WrongOrigin::new(&settings.origin, request.uri());
+                self.release();
                 ResponseFuture::refused(Refused::new(Gate::Key, None, cause))
             }
         }
@@ -115,12 +116,22 @@ impl<S> KeyCheck<S> {
         match furnished {
             Furnished::Go(loan) => ResponseFuture::sent(self.inner.call(request), loan),
             Furnished::Wait(fetched) => {
-                // The ready service goes, and with it any permit it holds: who waits must not keep others out.
-                self.inner = self.inner.clone();
+                self.release();
                 ResponseFuture::waiting(Arc::clone(&self.pool), fetched, self.inner.clone(), request)
             }
-            Furnished::Refused(refused) => ResponseFuture::refused(refused),
+            Furnished::Refused(refused) => {
+                self.release();
+                ResponseFuture::refused(refused)
+            }
         }
+    }
+
+    /// The ready service goes, and with it any permit it holds: who waits, or is refused, must not keep others out.
+    fn release(&mut self)
+    where
+        S: Clone,
+    {
+        self.inner = self.inner.clone();
     }
 }
 

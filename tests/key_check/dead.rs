@@ -285,3 +285,19 @@ async fn a_refused_call_ends_though_the_service_below_would_not() {
     assert_eq!(ask(&layer, &script).await, Err(()));
     script.assert_sent(0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_call_keeps_no_permit() {
+    let (layer, elsewhere) = (dead().await, layer().elsewhere(tower_outbound::key_check::Elsewhere::Refuse));
+    let mut away = get();
+    *away.uri_mut() = "https://other.example/".parse().unwrap();
+    for (layer, request) in [(layer, get()), (elsewhere, away)] {
+        let limit = tower::limit::GlobalConcurrencyLimitLayer::new(1);
+        let mut service = layer.layer(limit.layer(Told(Script::new())));
+        let call = tower::Service::call(crate::common::ready(&mut service).await, request);
+        assert!(call.await.is_err());
+        let mut other = limit.layer(Told(Script::new()));
+        let other = crate::common::ready(&mut other);
+        tokio::time::timeout(secs(60.0), other).await.expect("no deadlock");
+    }
+}
