@@ -154,6 +154,8 @@ where
 fn learn<RB>(loan: &mut Loan, result: &mut Result<Response<RB>, BoxError>) {
     match result {
         Ok(response) if response.status().as_u16() < 400 && response.extensions().get::<ApiError>().is_none() => {
+            #[cfg(feature = "error-classify")]
+            conceal::in_stream(response.extensions(), &loan.held.key);
             loan.accepted(true);
         }
         Ok(response) => learn_from(loan, response),
@@ -165,7 +167,9 @@ fn learn<RB>(loan: &mut Loan, result: &mut Result<Response<RB>, BoxError>) {
 #[inline(never)]
 fn learn_from<RB>(loan: &mut Loan, response: &mut Response<RB>) {
     let Some(mut error) = ApiError::of(response) else { return loan.accepted(true) };
-    if let Some(concealed) = conceal::in_failure(&error, &loan.held.key.0) {
+    #[cfg(feature = "error-classify")]
+    conceal::in_stream(response.extensions(), &loan.held.key);
+    if let Some(concealed) = conceal::in_failure(&error, &loan.known()) {
         error = concealed.clone();
         response.extensions_mut().insert(concealed);
     }
@@ -202,7 +206,7 @@ fn turned_back(loan: &mut Loan, error: &mut BoxError) {
         return;
     }
     let owned = std::mem::replace(error, "".into());
-    *error = conceal::in_error(owned, &loan.held.key.0);
+    *error = conceal::in_error(owned, &loan.known());
     if find_cause::<Refused>(&**error).is_some_and(|refused| refused.by() == Gate::Quota) {
         // The quota was this key's; another has one of its own.
         let is_turned = match spent(error) {

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    ApiKey, Elsewhere, KeySnapshot, KeySource, KeyState, NoSoundKey, Origin, Placement, fetch,
+    ApiKey, Elsewhere, KeySnapshot, KeySource, KeyState, NoSoundKey, Origin, Placement, conceal, fetch,
     placement::Credential,
     slot::{Held, Outage, Slot},
 };
@@ -109,6 +109,7 @@ impl Pool {
         let now = Instant::now();
         {
             let mut state = self.state();
+            let known = if result.is_err() { state.keys() } else { Vec::new() };
             if let Some(place) = state.slots.get_mut(slot) {
                 match result {
                     Ok(Some((token, stamp))) => {
@@ -120,6 +121,7 @@ impl Pool {
                     }
                     Ok(None) => place.unchanged(now),
                     Err(error) => {
+                        let error = conceal::in_text(&error, &known).map_or(error, Into::into);
                         #[cfg(feature = "tracing")]
                         tracing::warn!(%error, "the source of a key gave none");
                         place.fetch_failed(error, now);
@@ -139,8 +141,7 @@ impl Pool {
     }
 
     pub(super) fn keys(&self) -> Vec<ApiKey> {
-        let state = self.state();
-        state.slots.iter().filter_map(|slot| Some(slot.held.as_ref()?.key.0.clone())).collect()
+        self.state().keys()
     }
 
     pub(super) fn snapshot(&self) -> Vec<KeySnapshot> {
@@ -154,6 +155,10 @@ impl Pool {
 }
 
 impl State {
+    fn keys(&self) -> Vec<ApiKey> {
+        self.slots.iter().filter_map(|slot| Some(slot.held.as_ref()?.key.0.clone())).collect()
+    }
+
     fn snapshot(&self, now: Instant) -> Vec<KeySnapshot> {
         self.slots.iter().map(|slot| slot.snapshot(now)).collect()
     }
@@ -259,6 +264,15 @@ impl Loan {
         let pool = self.held.pool.upgrade()?;
         let mut state = pool.state();
         Some(act(&pool, &mut state))
+    }
+
+    /// All keys that an answer to this call may show: a meter further in may tell of another key's.
+    pub(super) fn known(&self) -> Vec<ApiKey> {
+        let mut known = self.with(|_, state| state.keys()).unwrap_or_default();
+        if !known.iter().any(|key| key.is_same(&self.held.key.0)) {
+            known.push(self.held.key.0.clone());
+        }
+        known
     }
 
     /// The server took the key, and the call, too, if it succeeded.
