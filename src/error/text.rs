@@ -42,7 +42,8 @@ impl Text {
     /// Copies of these, in one allocation.
     pub(crate) fn of(texts: &[(Field, Option<&str>)]) -> Self {
         let mut text = Self::default();
-        text.all.reserve(texts.iter().filter_map(|(field, text)| Some(kept(text.as_ref()?, field.limit()).len())).sum());
+        text.all
+            .reserve(texts.iter().filter_map(|(field, text)| Some(kept(text.as_ref()?, field.limit()).len())).sum());
         for (field, value) in texts {
             if let Some(value) = value {
                 text.push(*field, value);

@@ -216,21 +216,11 @@ impl LastGood {
         let mut told: Fields = told.map(|(name, value)| (name.clone(), value.clone())).collect();
         // In whatever order they were put in; those of one name stay in theirs.
         told.sort_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
-        Some(Key {
-            method: kept.method.clone(),
-            uri: kept.uri.clone(),
-            body: kept.body.as_ref()?.in_memory()?,
-            told,
-        })
+        Some(Key { method: kept.method.clone(), uri: kept.uri.clone(), body: kept.body.as_ref()?.in_memory()?, told })
     }
 
     /// What copies this response on its way to the caller, if it is one to be kept. `asked`: the request's headers.
-    pub(super) fn recorder<RB>(
-        &self,
-        key: Key,
-        asked: &HeaderMap,
-        response: &Response<RB>,
-    ) -> Option<Box<Recorder>> {
+    pub(super) fn recorder<RB>(&self, key: Key, asked: &HeaderMap, response: &Response<RB>) -> Option<Box<Recorder>> {
         let status = response.status();
         let is_whole = status.is_success() && status != StatusCode::PARTIAL_CONTENT;
         if !is_whole || is_secret(asked) || is_secret(response.headers()) {

@@ -5,9 +5,9 @@ use http::Response;
 use serde_json::Value;
 
 use super::last_good::{Head, Key, LastGood};
+use crate::body::media::{Media, is_compressed};
 #[cfg(feature = "error-classify")]
 use crate::error_classify::StreamErrors;
-use crate::body::media::{Media, is_compressed};
 
 /// The copy of one response, on its way.
 pub(super) struct Recorder {

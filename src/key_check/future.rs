@@ -176,6 +176,8 @@ fn learn_from<RB>(loan: &mut Loan, response: &mut Response<RB>) {
     let can_go_again = match error.kind() {
         // A proxy on the way, or a network that wants a login, knows nothing of the key.
         _ if matches!(response.status().as_u16(), 407 | 511) => false,
+        // The caller's own organization or project, which the key need not be of.
+        ErrorKind::Authentication if loan.has_own_organization && is_of_organization(&error) => false,
         ErrorKind::Authentication => loan.rejected(&error),
         ErrorKind::QuotaExhausted => loan.spent(&error),
         ErrorKind::RateLimit => {
@@ -191,6 +193,14 @@ fn learn_from<RB>(loan: &mut Loan, response: &mut Response<RB>) {
     if can_go_again {
         response.extensions_mut().insert(Again { by: Gate::Key, not_before: Instant::now() });
     }
+}
+
+/// Whether the key and the organization do not go together.
+fn is_of_organization(error: &ApiError) -> bool {
+    matches!(
+        error.code(),
+        Some("mismatched_organization" | "invalid_organization" | "no_organization" | "mismatched_project")
+    )
 }
 
 #[cold]

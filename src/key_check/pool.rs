@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    ApiKey, Elsewhere, KeySnapshot, KeySource, KeyState, NoSoundKey, Origin, Placement, conceal, fetch,
+    ApiKey, Elsewhere, KeySnapshot, KeySource, KeyState, NoSoundKey, Origin, Placement, conceal, fetch, issuer,
     placement::Credential,
     slot::{Held, Outage, Slot},
 };
@@ -32,6 +32,8 @@ pub(super) struct Settings {
     pub(super) recheck: Duration,
     pub(super) spent_recheck: Duration,
     pub(super) source_timeout: Duration,
+    /// Whether a key that is odd is none.
+    pub(super) denies_warnings: bool,
 }
 
 /// Shared by all services of a layer.
@@ -109,6 +111,7 @@ impl Pool {
         let now = Instant::now();
         {
             let mut state = self.state();
+            let result = result.and_then(|given| self.without_warning(given));
             let known = if result.is_err() { state.keys() } else { Vec::new() };
             if let Some(place) = state.slots.get_mut(slot) {
                 match result {
@@ -130,6 +133,18 @@ impl Pool {
             }
         }
         self.fetched.notify_waiters();
+    }
+
+    /// What a source gave, if it is not odd, or may be.
+    fn without_warning(&self, given: Option<fetch::Given>) -> Result<Option<fetch::Given>, Arc<str>> {
+        let key = given.as_ref().map(|(token, _)| &token.key);
+        let Some(warning) = key.and_then(|key| issuer::warning(key, &self.settings.origin)) else { return Ok(given) };
+        if self.settings.denies_warnings {
+            return Err(warning.to_string().into());
+        }
+        #[cfg(feature = "tracing")]
+        tracing::warn!("{warning}");
+        Ok(given)
     }
 
     /// The key in use, if there is but one and nothing needs to be asked before it is lent.
@@ -213,7 +228,7 @@ impl State {
             slot.held.clone()
         });
         match held {
-            Some(held) => Lent::Now(Loan { held, is_probe: false }),
+            Some(held) => Lent::Now(Loan::of(held)),
             None => Lent::Refused(self.refusal(Instant::now())),
         }
     }
@@ -251,13 +266,15 @@ fn held_key(settings: &Settings, key: ApiKey) -> Arc<(ApiKey, Credential)> {
 /// The key lent to one call; what came of the call is told to it.
 pub(super) struct Loan {
     pub(super) held: Arc<Held>,
+    /// Whether the request had an organization of its caller's, which need not be the key's.
+    pub(super) has_own_organization: bool,
     is_probe: bool,
 }
 
 impl Loan {
     #[inline]
     pub(super) fn of(held: Arc<Held>) -> Self {
-        Self { held, is_probe: false }
+        Self { held, has_own_organization: false, is_probe: false }
     }
 
     fn with<T>(&self, act: impl FnOnce(&Pool, &mut State) -> T) -> Option<T> {
@@ -326,7 +343,10 @@ impl Loan {
                 tracing::warn!(key = self.held.key.0.fingerprint(), state = ?state_of_key, %error, "a key is out of use");
                 let settings = &pool.settings;
                 match state_of_key {
-                    KeyState::Rejected => slot.reject(error.clone(), now.checked_add(settings.recheck), now),
+                    KeyState::Rejected if self.held.is_first_refusal() => {
+                        slot.reject(error.clone(), now.checked_add(settings.recheck), now);
+                    }
+                    KeyState::Rejected => {}
                     _ => {
                         let wait = match error.retry() {
                             RetryHint::After(hint) => hint,

@@ -142,7 +142,8 @@ async fn a_hint_of_the_server_keeps_it_open_as_long() {
 async fn a_probe_given_up_for_lost_has_no_say_in_what_the_next_one_finds() {
     let breaker = breaker().failures(1);
     let layer = Fallback::new().breaker(breaker.clone());
-    let first = Script::new().then(status(503)).then(ok("late").delay(secs(100.0))).then(never()).otherwise(ok("first"));
+    let first =
+        Script::new().then(status(503)).then(ok("late").delay(secs(100.0))).then(never()).otherwise(ok("first"));
     ask(&layer, &first).await;
     advance(secs(5.0)).await;
     let mut one = layer.layer(Told(first.clone()));

@@ -177,9 +177,8 @@ async fn what_the_answer_varies_by_tells_requests_apart() {
 async fn what_is_of_one_session_is_not_kept() {
     let answers = LastGood::new();
     let layer = Fallback::new().last_good(answers.clone());
-    let first = Script::new()
-        .then(ok("good").header("set-cookie", "session=1").header("x-a", 1))
-        .otherwise(status(503));
+    let first =
+        Script::new().then(ok("good").header("set-cookie", "session=1").header("x-a", 1)).otherwise(status(503));
     assert!(send(&layer, &first, get()).await.unwrap().headers().contains_key("set-cookie"));
     let again = send(&layer, &first, get()).await.unwrap();
     assert_eq!((again.status().as_u16(), again.headers().contains_key("set-cookie")), (200, false));

@@ -301,3 +301,25 @@ async fn a_refused_call_keeps_no_permit() {
         tokio::time::timeout(secs(60.0), other).await.expect("no deadlock");
     }
 }
+
+/// A caller's own organization that the key is not of: no fault of the key.
+#[tokio::test(start_paused = true)]
+async fn a_callers_own_organization_does_not_kill_the_key() {
+    use tower_outbound::{ErrorClassifyLayer, provider::OpenAi};
+    for code in ["mismatched_organization", "invalid_organization", "no_organization"] {
+        let body = format!(r#"{{"error":{{"message":"no","type":"invalid_request_error","code":"{code}"}}}}"#);
+        let refusal = status(401).header("content-type", "application/json").body(body);
+        for (own, is_dead) in [(true, false), (false, true)] {
+            let layer = KeyCheckLayer::new(key().with_organization("org-key").unwrap(), super::origin());
+            let script = Script::new().then(refusal.clone()).otherwise(ok("done"));
+            let stack =
+                tower::ServiceBuilder::new().layer(&layer).layer(ErrorClassifyLayer::new(OpenAi)).service(script);
+            let mut request = get();
+            if own {
+                request.headers_mut().insert("openai-organization", "org-mine".parse().unwrap());
+            }
+            assert_eq!(stack.clone().oneshot(request).await.unwrap().status(), 401);
+            assert_eq!(stack.oneshot(get()).await.is_err(), is_dead, "{code}");
+        }
+    }
+}
