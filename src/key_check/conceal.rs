@@ -56,7 +56,7 @@ impl<'a> Traces<'a> {
         }
         let rest = text.get(head.len()..).unwrap_or_default().iter();
         let is_more = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=');
-        let more = if self.secret.len() % 3 == 0 { 0 } else { 4 };
+        let more = if self.secret.len().is_multiple_of(3) { 0 } else { 4 };
         Some(head.len() + rest.take(more).take_while(is_more).count())
     }
 
