@@ -44,6 +44,7 @@ async fn main() -> Result<(), BoxError> {
     println!("   time  first  standby  failed  breaker   the last fallback");
     let begun = Instant::now();
     let mut server = Some(first);
+    let (mut lost, mut stood_in, mut came_back) = (0, 0, 0);
     for line in 1..=12u32 {
         match line {
             4 => {
@@ -81,8 +82,15 @@ async fn main() -> Result<(), BoxError> {
         }
         let state = breaker.snapshot().first().map(|host| format!("{:?}", host.state)).unwrap_or_default();
         println!("{:6.1}s  {by_first:5}  {by_standby:7}  {failed:6}  {state:8}  {why}", begun.elapsed().as_secs_f64());
+        lost += failed;
+        stood_in += by_standby;
+        came_back += if line > 8 { by_first } else { 0 };
         sleep_until(begun + LINE * line).await;
     }
     drop(server);
+    if lost > 0 || stood_in == 0 || came_back == 0 {
+        let seen = format!("{lost} lost, {stood_in} by the standby, {came_back} by the first once it was back");
+        return Err(format!("that is not what was to be seen: {seen}").into());
+    }
     Ok(())
 }

@@ -2,7 +2,14 @@
 //!
 //! `cargo run --release --example keys`: against a mock API in the same process, over TCP; it takes a second or two.
 
-use std::{error::Error, time::Duration};
+use std::{
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -24,7 +31,7 @@ type Http = Client<HttpConnector, Full<Bytes>>;
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    unsound_keys();
+    unsound_keys()?;
     let api = MockApi::builder().keys(["sk-alpha-01", "sk-beta-02", "sk-gamma-03", "sk-delta-04"]).build();
     let server = api.serve().await?;
     pool(&api, &server.url()).await?;
@@ -33,14 +40,19 @@ async fn main() -> Result<(), BoxError> {
     none_left(&server.url()).await
 }
 
+/// What is claimed here holds, or the example ends with an error.
+fn holds(claim: bool, what: &str) -> Result<(), BoxError> {
+    if claim { Ok(()) } else { Err(format!("that does not hold: {what}").into()) }
+}
+
 /// Each is found where it is made, and none is shown.
-fn unsound_keys() {
+fn unsound_keys() -> Result<(), BoxError> {
     println!("Keys that cannot be right:");
     for key in ["sk-alpha-01\n", "\"sk-alpha-01\"", "Bearer sk-alpha-01", "undefined", "YOUR_API_KEY", "sk-al—pha-01"]
     {
-        if let Err(error) = ApiKey::new(key) {
-            println!("  {error}");
-        }
+        let error = ApiKey::new(key).err();
+        holds(error.is_some(), "each of these is unsound")?;
+        println!("  {}", error.map(|error| error.to_string()).unwrap_or_default());
     }
     for error in [ApiKey::from_env("NO_SUCH_VARIABLE").err(), ApiKey::from_file("/run/secrets/no_such_file").err()] {
         println!("  {}", error.map(|error| error.to_string()).unwrap_or_default());
@@ -48,7 +60,9 @@ fn unsound_keys() {
     let strict = Origin::parse("https://api.openai.com/v1")
         .map_err(BoxError::from)
         .and_then(|origin| Ok(KeyCheckLayer::new(ApiKey::new("sk-ant-api03-0123456789")?, origin).deny_warnings()?));
+    holds(strict.is_err(), "another provider's key is found")?;
     println!("  {}\n", strict.err().map(|warning| warning.to_string()).unwrap_or_default());
+    Ok(())
 }
 
 /// One key of three is revoked while 300 calls are made.
@@ -64,7 +78,7 @@ async fn pool(api: &MockApi, url: &str) -> Result<(), BoxError> {
     let after = api.counters();
     println!("  {answered} of 300 answered; {} refused on the way and sent again", after.refused - before.refused);
     show(&keys);
-    Ok(())
+    holds(answered == 300, "a revoked key of three costs no call")
 }
 
 /// The key file is replaced, and the old key is revoked at once.
@@ -81,39 +95,49 @@ async fn rotation(api: &MockApi, url: &str) -> Result<(), BoxError> {
     println!("  {} of 200 answered", first + second);
     show(&keys);
     std::fs::remove_file(&path)?;
-    Ok(())
+    holds(first + second == 200, "a rotated key costs no call")
 }
 
 /// A token is asked for once for all who wait for it.
 async fn tokens(api: &MockApi, url: &str) -> Result<(), BoxError> {
-    let source = KeySource::function(|| async {
-        println!("  (signing in)");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        Ok::<_, BoxError>(Token::new(ApiKey::new("sk-delta-04")?).expires_in(Duration::from_secs(3600)))
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let source = KeySource::function(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        sign_in()
     });
     let keys = KeyCheckLayer::new(source, Origin::parse(url)?);
     println!("Short-lived tokens, for 100 calls at once:");
     let before = api.counters().calls;
-    println!("  {} of 100 answered by {} calls\n", calls(&keys, url, 100).await, api.counters().calls - before);
-    Ok(())
+    let answered = calls(&keys, url, 100).await;
+    println!("  {answered} of 100 answered by {} calls\n", api.counters().calls - before);
+    holds(answered == 100 && asked.load(Ordering::Relaxed) == 1, "a token is asked for once")
+}
+
+async fn sign_in() -> Result<Token, BoxError> {
+    println!("  (signing in)");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    Ok(Token::new(ApiKey::new("sk-delta-04")?).expires_in(Duration::from_secs(3600)))
 }
 
 /// Nothing is sent with a key that is known to be dead.
 async fn none_left(url: &str) -> Result<(), BoxError> {
     let keys = KeyCheckLayer::new(ApiKey::new("sk-alpha-99")?, Origin::parse(url)?);
     println!("A key that the server does not know:");
-    for _ in 0..2 {
-        match call(keys.clone(), url.to_owned()).await {
+    for is_first in [true, false] {
+        let answer = call(keys.clone(), url.to_owned()).await;
+        match &answer {
             Ok(response) => println!("  sent, and answered {}", response.status()),
             Err(error) => println!("  not sent: {error}"),
         }
+        holds(answer.is_ok() == is_first, "it is sent once and no more")?;
     }
     let moved = KeyCheckLayer::new(ApiKey::new("sk-alpha-01")?, Origin::parse("https://api.openai.com")?)
         .elsewhere(tower_outbound::key_check::Elsewhere::Refuse);
     let error = call(moved, url.to_owned()).await.err();
     println!("A request for another host than the key's, where that is to be refused:");
     println!("  not sent: {}", error.as_ref().map(|error| outermost(&**error)).unwrap_or_default());
-    Ok(())
+    holds(error.is_some(), "nothing goes to another host")
 }
 
 fn outermost(error: &(dyn Error + 'static)) -> String {

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "backoff-retry")]
 pub(crate) mod drain;
-#[cfg(any(feature = "error-classify", feature = "quota-meter"))]
+#[cfg(any(feature = "error-classify", feature = "fallback", feature = "quota-meter"))]
 pub(crate) mod media;
 #[cfg(feature = "error-classify")]
 pub(crate) mod peek;

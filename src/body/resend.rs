@@ -23,7 +23,7 @@ pub trait Resend: Sized {
     /// Called before the body is first polled, and cheap: no copy of the content.
     fn resend(&self) -> Option<Self>;
 
-    /// The whole content where it is in memory, without a copy.
+    /// The whole content where it is in memory; without a copy, but of a `String`.
     fn in_memory(&self) -> Option<Bytes> {
         None
     }
@@ -78,6 +78,10 @@ impl Resend for String {
     fn resend(&self) -> Option<Self> {
         Some(self.clone())
     }
+
+    fn in_memory(&self) -> Option<Bytes> {
+        Some(Bytes::copy_from_slice(self.as_bytes()))
+    }
 }
 
 macro_rules! only_once {
@@ -117,9 +121,19 @@ impl<B: Clone> CloneBody<B> {
     }
 }
 
-impl<B: Clone> Resend for CloneBody<B> {
+impl<B: Clone + 'static> Resend for CloneBody<B> {
     fn resend(&self) -> Option<Self> {
         Some(self.clone())
+    }
+
+    /// Of the bodies that are known to be in memory: `Full` and `Empty` of `Bytes`, `Bytes`, `String`.
+    fn in_memory(&self) -> Option<Bytes> {
+        let body: &dyn std::any::Any = &self.body;
+        body.downcast_ref::<Full<Bytes>>()
+            .and_then(Resend::in_memory)
+            .or_else(|| body.downcast_ref::<Bytes>().cloned())
+            .or_else(|| body.downcast_ref::<String>().and_then(Resend::in_memory))
+            .or_else(|| body.downcast_ref::<Empty<Bytes>>().and_then(Resend::in_memory))
     }
 }
 
@@ -183,6 +197,13 @@ mod tests {
         assert_eq!(shown.as_ptr(), content.as_ptr());
         assert_eq!(Full::<Bytes>::default().in_memory(), Some(Bytes::new()));
         assert_eq!(Full::new(std::io::Cursor::new([1])).in_memory(), None);
+        let cloned = CloneBody::new(Full::new(content.clone())).in_memory().expect("in memory");
+        assert_eq!(cloned.as_ptr(), content.as_ptr());
+        assert_eq!(CloneBody::new(content.clone()).in_memory(), Some(content.clone()));
+        assert_eq!(CloneBody::new(Empty::<Bytes>::new()).in_memory(), Some(Bytes::new()));
+        assert_eq!(String::from("text").in_memory().as_deref(), Some(&b"text"[..]));
+        assert_eq!(CloneBody::new(String::from("text")).in_memory().as_deref(), Some(&b"text"[..]));
+        assert_eq!(CloneBody::new(Full::new(std::io::Cursor::new([1]))).in_memory(), None);
         assert!(Once::new(Full::new(content)).resend().is_none());
     }
 }

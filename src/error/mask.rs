@@ -28,27 +28,47 @@ const fn prefixes(first: u8) -> &'static [(&'static str, usize)] {
 }
 
 /// Names whose value is a secret, in `name=value`, `name: value` and `"name": "value"`.
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 10] = [
     "key",
     "sig",
     "token",
     "api_key",
-    "apikey",
-    "api-key",
-    "x-api-key",
-    "x-goog-api-key",
-    "x-api-token",
-    "x-auth-token",
-    "auth-token",
     "access_token",
     "refresh_token",
     "client_secret",
     "secret",
     "password",
-    "authorization",
-    "proxy-authorization",
     "signature",
 ];
+
+/// Headers whose value is a secret.
+const HEADERS: [&str; 15] = [
+    "authorization",
+    "proxy-authorization",
+    "x-api-key",
+    "api-key",
+    "apikey",
+    "x-goog-api-key",
+    "x-api-token",
+    "x-auth-token",
+    "auth-token",
+    "x-access-token",
+    "x-session-token",
+    "x-csrf-token",
+    "x-xsrf-token",
+    "cookie",
+    "set-cookie",
+];
+
+/// Whether a request's header may say who asks: with another value, another may get what is not this one's.
+#[cfg(feature = "fallback")]
+pub(crate) fn tells_callers_apart(header: &str) -> bool {
+    const ENDS: [&str; 9] =
+        ["-token", "-key", "-secret", "-auth", "-session", "-signature", "-organization", "-project", "-tenant"];
+    // By which servers tell requests apart, and not callers.
+    const NOT: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
+    HEADERS.contains(&header) || (ENDS.iter().any(|end| header.ends_with(end)) && !NOT.contains(&header))
+}
 
 /// Long identifiers that are no secret, and that support will ask for.
 const HARMLESS: [&str; 14] = [
@@ -181,7 +201,12 @@ fn named_value(word: &str, after: &str, before: &str) -> Option<(usize, usize)> 
     let scheme = || is_scheme(word);
     let gap = after.find(|c| !matches!(c, ':' | '=' | ' ' | '"' | '\'')).unwrap_or(after.len());
     let (between, value) = after.split_at_checked(gap)?;
-    let ends = |c: char| c.is_whitespace() || matches!(c, '&' | '"' | '\'' | ',' | ';' | ')' | '}');
+    // Of cookies there are several on a line, each with a name of its own.
+    let is_cookie = is("cookie") || is("set-cookie");
+    let ends = |c: char| match c {
+        '"' | '\n' | '\r' => true,
+        _ => !is_cookie && (c.is_whitespace() || matches!(c, '&' | '\'' | ',' | ';' | ')' | '}')),
+    };
     let value = value.split(ends).next().unwrap_or_default();
     let assigned = gap <= 4 && between.contains([':', '=']);
     let secret = if scheme() {
@@ -191,7 +216,7 @@ fn named_value(word: &str, after: &str, before: &str) -> Option<(usize, usize)> 
     } else if is("provided") {
         assigned && before.ends_with("key ") && value.len() >= 8
     } else {
-        assigned && NAMES.iter().any(|name| is(name)) && value.len() >= 4 && !is_scheme(value)
+        assigned && NAMES.iter().chain(&HEADERS).any(|name| is(name)) && value.len() >= 4 && !is_scheme(value)
     };
     // A value that shows what it is keeps its beginning, when its turn comes.
     let by_prefix = || value.bytes().all(is_word) && prefix(value).is_some();

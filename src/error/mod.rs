@@ -14,6 +14,8 @@ use tower::BoxError;
 pub use kind::{ErrorKind, RetryHint};
 #[cfg(feature = "reqwest")]
 pub(crate) use mask::shows_key;
+#[cfg(feature = "fallback")]
+pub(crate) use mask::tells_callers_apart;
 pub(crate) use text::Field;
 use text::Text;
 
@@ -158,6 +160,13 @@ impl ApiError {
     ) -> Self {
         let (status, text) = (Some(status), Text::of(texts));
         Self(Arc::new(Inner { status, kind, retry, body_in_memory, may_have_reached_server: true, text, source: None }))
+    }
+
+    /// Without the cause, and what it says.
+    #[cfg(feature = "key-check")]
+    pub(crate) fn without_source(mut self) -> Self {
+        self.inner().source = None;
+        self
     }
 
     fn inner(&mut self) -> &mut Inner {

@@ -42,7 +42,8 @@ impl Text {
     /// Copies of these, in one allocation.
     pub(crate) fn of(texts: &[(Field, Option<&str>)]) -> Self {
         let mut text = Self::default();
-        text.all.reserve(texts.iter().filter_map(|(field, text)| Some(cut(text.as_ref()?, field.limit()).len())).sum());
+        text.all
+            .reserve(texts.iter().filter_map(|(field, text)| Some(kept(text.as_ref()?, field.limit()).len())).sum());
         for (field, value) in texts {
             if let Some(value) = value {
                 text.push(*field, value);
@@ -63,7 +64,7 @@ impl Text {
 
     fn push(&mut self, field: Field, value: &str) {
         let start = self.all.len();
-        let value = cut(value, field.limit());
+        let value = kept(value, field.limit());
         if field == Field::Message {
             self.all.push_str(value);
         } else {
@@ -91,6 +92,21 @@ impl Text {
         });
         Some(masked.as_deref().unwrap_or(raw))
     }
+}
+
+/// At most `limit` bytes from the front, with no word broken off: half a key is not seen to be one, and shows half of it.
+/// What has no end for so long that a key would be found in it by its length stays.
+fn kept(text: &str, limit: usize) -> &str {
+    const LONGEST: usize = 512;
+    let short = cut(text, limit);
+    let is_whole = text.get(short.len()..).is_none_or(|rest| rest.is_empty() || rest.starts_with(ends_word));
+    let end = short.rfind(ends_word).map_or(0, |at| at + 1);
+    if is_whole || short.len() - end > LONGEST || end == 0 { short } else { short.get(..end).unwrap_or(short) }
+}
+
+/// Characters that are in no key, as it is or encoded.
+fn ends_word(c: char) -> bool {
+    c.is_ascii_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>')
 }
 
 /// At most `limit` bytes from the front, no character split.

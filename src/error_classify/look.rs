@@ -24,6 +24,23 @@ pub struct StreamErrors(Arc<Mutex<Seen>>);
 struct Seen {
     first: Option<ApiError>,
     count: usize,
+    /// What takes the key out of an error that shows it.
+    #[cfg(feature = "key-check")]
+    conceal: Option<Box<Conceal>>,
+}
+
+/// The same error without the key; `None` if it shows none.
+#[cfg(feature = "key-check")]
+type Conceal = dyn Fn(&ApiError) -> Option<ApiError> + Send + Sync;
+
+impl Seen {
+    fn concealed(&self, error: ApiError) -> ApiError {
+        #[cfg(feature = "key-check")]
+        if let Some(concealed) = self.conceal.as_ref().and_then(|conceal| conceal(&error)) {
+            return concealed;
+        }
+        error
+    }
 }
 
 impl StreamErrors {
@@ -31,7 +48,19 @@ impl StreamErrors {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.count = seen.count.saturating_add(1);
         // The first is why it broke; what follows is mostly the same again.
-        seen.first.get_or_insert(error);
+        if seen.first.is_none() {
+            seen.first = Some(seen.concealed(error));
+        }
+    }
+
+    /// Takes the key out of what has been told, and of what will be.
+    #[cfg(feature = "key-check")]
+    pub(crate) fn conceal(&self, conceal: impl Fn(&ApiError) -> Option<ApiError> + Send + Sync + 'static) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.conceal = Some(Box::new(conceal));
+        if let Some(first) = seen.first.take() {
+            seen.first = Some(seen.concealed(first));
+        }
     }
 
     /// The first of them, if any has passed so far.

@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use pin_project_lite::pin_project;
 
-use super::last_good::Recorder;
+use super::record::Recorder;
 
 pin_project! {
     /// A service's own body, copied on its way where the last good answer is asked for; or one that was kept or made.

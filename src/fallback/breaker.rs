@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use http::{Uri, uri::Authority};
+use http::{HeaderMap, Uri};
 use tokio::time::Instant;
 
-use super::window::Window;
+use super::{host, window::Window};
 use crate::{ApiError, Gate, Refused};
 
 /// The longest that a server's own hint keeps a breaker open.
@@ -38,7 +38,7 @@ const MAX_SETTING: Duration = Duration::from_secs(24 * 3600);
 #[derive(Clone)]
 pub struct Breaker {
     settings: Settings,
-    hosts: Arc<Mutex<HashMap<Authority, Arc<Host>>>>,
+    hosts: Arc<Mutex<HashMap<Box<str>, Arc<Host>>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -111,23 +111,23 @@ impl Breaker {
         list
     }
 
-    fn hosts(&self) -> MutexGuard<'_, HashMap<Authority, Arc<Host>>> {
+    fn hosts(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<Host>>> {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets a call to this host go, or not. `None`: nobody watches it.
-    pub(super) fn admit(&self, uri: &Uri) -> Result<Option<Pass>, BreakerOpen> {
-        let Some(name) = uri.authority() else { return Ok(None) };
+    pub(super) fn admit(&self, uri: &Uri, headers: &HeaderMap) -> Result<Option<Pass>, BreakerOpen> {
+        let name = host::host(uri, headers);
         let now = Instant::now();
-        let Some(host) = self.host(name, now) else { return Ok(None) };
+        let Some(host) = self.host(&name, now) else { return Ok(None) };
         let admitted = host.core().admit(now);
         match admitted {
             Ok(probe) => Ok(Some(Pass { host, settings: self.settings, probe, is_reported: false })),
-            Err(wait) => Err(BreakerOpen { host: name.host().to_owned(), wait }),
+            Err(wait) => Err(BreakerOpen { host: name.into_owned(), wait }),
         }
     }
 
-    fn host(&self, name: &Authority, now: Instant) -> Option<Arc<Host>> {
+    fn host(&self, name: &str, now: Instant) -> Option<Arc<Host>> {
         let mut hosts = self.hosts();
         if let Some(host) = hosts.get(name) {
             return Some(Arc::clone(host));
@@ -137,7 +137,7 @@ impl Breaker {
             hosts.remove(&spare?);
         }
         let host = Arc::new(Host(Mutex::new(Core::new(now, self.settings.window))));
-        hosts.insert(name.clone(), Arc::clone(&host));
+        hosts.insert(name.into(), Arc::clone(&host));
         Some(host)
     }
 }
@@ -168,13 +168,15 @@ impl Host {
 struct Core {
     window: Window,
     state: State,
+    /// Counts probes: one that was given up for lost has no say in what the next one finds.
+    probes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Closed,
     Open { until: Instant },
-    Probing { since: Instant },
+    Probing { since: Instant, number: u64 },
 }
 
 /// What a call said of its host.
@@ -189,27 +191,28 @@ pub(super) enum Said {
 
 impl Core {
     fn new(now: Instant, window: Duration) -> Self {
-        Self { window: Window::new(now, window), state: State::Closed }
+        Self { window: Window::new(now, window), state: State::Closed, probes: 0 }
     }
 
-    /// Whether the call is a probe; or no call, and how long until there may be one.
-    fn admit(&mut self, now: Instant) -> Result<bool, Option<Duration>> {
+    /// The number of the probe that the call is, if it is one; or no call, and how long until there may be one.
+    fn admit(&mut self, now: Instant) -> Result<Option<u64>, Option<Duration>> {
         match self.state {
-            State::Closed => return Ok(false),
+            State::Closed => return Ok(None),
             State::Open { until } if now < until => return Err(Some(until - now)),
-            State::Probing { since } if now.saturating_duration_since(since) < MAX_PROBE => return Err(None),
+            State::Probing { since, .. } if now.saturating_duration_since(since) < MAX_PROBE => return Err(None),
             State::Open { .. } | State::Probing { .. } => {}
         }
-        self.state = State::Probing { since: now };
-        Ok(true)
+        self.probes += 1;
+        self.state = State::Probing { since: now, number: self.probes };
+        Ok(Some(self.probes))
     }
 
-    fn report(&mut self, now: Instant, said: Said, probe: bool, settings: &Settings) {
-        let is_probing = probe && matches!(self.state, State::Probing { .. });
+    fn report(&mut self, now: Instant, said: Said, probe: Option<u64>, settings: &Settings) {
+        let is_probing = matches!(self.state, State::Probing { number, .. } if Some(number) == probe);
         let until = |hint: Option<Duration>| now + settings.open_for.max(hint.unwrap_or_default().min(MAX_HINT));
         match said {
             Said::Well if is_probing => {
-                *self = Self::new(now, settings.window);
+                *self = Self { probes: self.probes, ..Self::new(now, settings.window) };
             }
             Said::Down(hint) if is_probing => self.state = State::Open { until: until(hint) },
             Said::Nothing if is_probing => self.state = State::Open { until: now },
@@ -228,7 +231,7 @@ impl Core {
         }
     }
 
-    fn snapshot(&mut self, name: &Authority, now: Instant) -> HostSnapshot {
+    fn snapshot(&mut self, name: &str, now: Instant) -> HostSnapshot {
         let (good, failed) = self.window.counts(now);
         let (state, wait) = match self.state {
             State::Closed => (BreakerState::Closed, None),
@@ -244,7 +247,7 @@ impl Core {
 pub(super) struct Pass {
     host: Arc<Host>,
     settings: Settings,
-    probe: bool,
+    probe: Option<u64>,
     is_reported: bool,
 }
 
@@ -261,7 +264,7 @@ impl Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        if self.probe && !self.is_reported {
+        if self.probe.is_some() && !self.is_reported {
             self.tell(Said::Nothing);
         }
     }
@@ -296,7 +299,8 @@ pub enum BreakerState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HostSnapshot {
-    /// Its name, and its port where the URI has one.
+    /// Its name in lower case, and its port where that is not the scheme's own; from the `Host` header where the URI is a
+    /// path alone, and `(unnamed)` where that says nothing either.
     pub host: String,
     /// Whether calls go through.
     pub state: BreakerState,

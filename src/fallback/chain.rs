@@ -103,7 +103,7 @@ impl<B: Resend, RB> Fallen<B, RB> {
                     answer.map(|answer| (name, answer)).map_err(|error| (name, error))
                 }
                 Way::LastGood { name, answers } => {
-                    let found = LastGood::key(&self.kept).and_then(|key| answers.answer(&key));
+                    let found = LastGood::key(&self.kept).and_then(|key| answers.answer(&key, &self.kept.headers));
                     let found = found.map(|(answer, age)| {
                         report.age = Some(age);
                         (name, answer.map(ResponseBody::whole))

@@ -65,7 +65,8 @@ impl<B: Resend, RB> Held<B, RB> {
         RB: Body,
     {
         let last_good = self.settings.last_good.as_ref();
-        let recorder = last_good.and_then(|answers| answers.recorder(LastGood::key(&self.kept)?, &response));
+        let recorder =
+            last_good.and_then(|answers| answers.recorder(LastGood::key(&self.kept)?, &self.kept.headers, &response));
         response.map(|body| match recorder {
             Some(recorder) => ResponseBody::recorded(body, recorder),
             None => ResponseBody::own(body),

@@ -5,6 +5,7 @@ use std::{error::Error, fmt, sync::Arc, time::Duration};
 use http::{Method, Uri};
 use tower::BoxError;
 
+use super::host;
 use crate::ApiError;
 
 /// One that was asked for an answer in place of the first, and had none.
@@ -38,8 +39,8 @@ pub struct FallbackReport {
 
 impl FallbackReport {
     pub(super) fn new(method: &Method, uri: &Uri, why: ApiError) -> Self {
-        // Without the query: some APIs have the key in it.
-        let of = format!("{method} {}{}", uri.authority().map_or("", |authority| authority.as_str()), uri.path());
+        // Without the query and any user's name: some APIs have the key in them.
+        let of = format!("{method} {}{}", host::shown(uri), uri.path());
         Self { by: None, of, why, failed: Vec::new(), age: None }
     }
 

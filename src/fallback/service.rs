@@ -18,7 +18,7 @@ use tokio::time::{Sleep, sleep};
 use tower::BoxError;
 use tower_service::Service;
 
-use super::{ResponseBody, ResponseFuture, breaker::Said, future::Held, layer::Settings};
+use super::{Breaker, ResponseBody, ResponseFuture, breaker::Said, future::Held, layer::Settings};
 use crate::{ApiError, ErrorKind, Refused, RetryHint, body::Resend};
 
 /// Answers from elsewhere when a call has finally failed. See the [module](super).
@@ -78,7 +78,7 @@ impl<S: fmt::Debug, B, RB> fmt::Debug for Fallback<S, B, RB> {
 
 impl<S, B, RB> Service<Request<B>> for Fallback<S, B, RB>
 where
-    S: Service<Request<B>, Response = Response<RB>>,
+    S: Service<Request<B>, Response = Response<RB>> + Clone,
     S::Error: Into<BoxError>,
     B: Resend + Send + 'static,
     RB: Body<Data = Bytes> + Send + 'static,
@@ -114,16 +114,20 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let settings = &self.settings;
         let held = (!settings.ways.is_empty()).then(|| Held::of(settings, &request));
-        let pass = settings.breaker.as_ref().map_or(Ok(None), |breaker| breaker.admit(request.uri()));
-        match (self.not_ready.take(), pass) {
-            (None, Ok(pass)) => ResponseFuture::first(self.inner.call(request), held, pass),
-            (None, Err(open)) => ResponseFuture::not_asked(Refused::from(open).into(), held),
+        let admit = |breaker: &Breaker| breaker.admit(request.uri(), request.headers());
+        let pass = settings.breaker.as_ref().map_or(Ok(None), admit);
+        let why = match (self.not_ready.take(), pass) {
+            (None, Ok(pass)) => return ResponseFuture::first(self.inner.call(request), held, pass),
+            (None, Err(open)) => Refused::from(open).into(),
             (Some(error), pass) => {
                 if let Ok(Some(pass)) = pass {
                     pass.report(Said::Down(None));
                 }
-                ResponseFuture::not_asked(error, held)
+                error
             }
-        }
+        };
+        // The first goes, and with it any permit it holds or stands in line for: the others may need that very one.
+        self.inner = self.inner.clone();
+        ResponseFuture::not_asked(why, held)
     }
 }

@@ -154,6 +154,8 @@ where
 fn learn<RB>(loan: &mut Loan, result: &mut Result<Response<RB>, BoxError>) {
     match result {
         Ok(response) if response.status().as_u16() < 400 && response.extensions().get::<ApiError>().is_none() => {
+            #[cfg(feature = "error-classify")]
+            conceal::in_stream(response.extensions(), &loan.held.key);
             loan.accepted(true);
         }
         Ok(response) => learn_from(loan, response),
@@ -165,13 +167,17 @@ fn learn<RB>(loan: &mut Loan, result: &mut Result<Response<RB>, BoxError>) {
 #[inline(never)]
 fn learn_from<RB>(loan: &mut Loan, response: &mut Response<RB>) {
     let Some(mut error) = ApiError::of(response) else { return loan.accepted(true) };
-    if let Some(concealed) = conceal::in_failure(&error, &loan.held.key.0) {
+    #[cfg(feature = "error-classify")]
+    conceal::in_stream(response.extensions(), &loan.held.key);
+    if let Some(concealed) = conceal::in_failure(&error, &loan.known()) {
         error = concealed.clone();
         response.extensions_mut().insert(concealed);
     }
     let can_go_again = match error.kind() {
         // A proxy on the way, or a network that wants a login, knows nothing of the key.
         _ if matches!(response.status().as_u16(), 407 | 511) => false,
+        // The caller's own organization or project, which the key need not be of.
+        ErrorKind::Authentication if loan.has_own_organization && is_of_organization(&error) => false,
         ErrorKind::Authentication => loan.rejected(&error),
         ErrorKind::QuotaExhausted => loan.spent(&error),
         ErrorKind::RateLimit => {
@@ -189,6 +195,14 @@ fn learn_from<RB>(loan: &mut Loan, response: &mut Response<RB>) {
     }
 }
 
+/// Whether the key and the organization do not go together.
+fn is_of_organization(error: &ApiError) -> bool {
+    matches!(
+        error.code(),
+        Some("mismatched_organization" | "invalid_organization" | "no_organization" | "mismatched_project")
+    )
+}
+
 #[cold]
 #[inline(never)]
 fn turned_back(loan: &mut Loan, error: &mut BoxError) {
@@ -202,7 +216,7 @@ fn turned_back(loan: &mut Loan, error: &mut BoxError) {
         return;
     }
     let owned = std::mem::replace(error, "".into());
-    *error = conceal::in_error(owned, &loan.held.key.0);
+    *error = conceal::in_error(owned, &loan.known());
     if find_cause::<Refused>(&**error).is_some_and(|refused| refused.by() == Gate::Quota) {
         // The quota was this key's; another has one of its own.
         let is_turned = match spent(error) {

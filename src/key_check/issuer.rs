@@ -5,7 +5,7 @@ use std::{error::Error, fmt};
 use super::{ApiKey, Origin};
 
 /// What keys begin with that belong to one provider alone, the longest first. A bare `sk-` is many providers'.
-const PREFIXES: [(&str, &str); 16] = [
+const PREFIXES: [(&str, &str); 17] = [
     ("github_pat_", "GitHub"),
     ("sk-svcacct-", "OpenAI"),
     ("sk-admin-", "OpenAI"),
@@ -21,12 +21,18 @@ const PREFIXES: [(&str, &str); 16] = [
     ("gsk_", "Groq"),
     ("ghp_", "GitHub"),
     ("AKIA", "AWS"),
+    ("ASIA", "AWS"),
     ("dapi", "Databricks"),
 ];
 
+/// What OpenAI's keys have in the middle, those that begin with a bare `sk-`, too.
+const OPENAI_INFIX: &str = "T3BlbkFJ";
+
 /// Hosts, with those under them, and whose they are.
-const HOSTS: [(&str, &str); 12] = [
+const HOSTS: [(&str, &str); 17] = [
     ("api.openai.com", "OpenAI"),
+    ("openai.azure.com", "Azure OpenAI"),
+    ("cognitiveservices.azure.com", "Azure OpenAI"),
     ("api.anthropic.com", "Anthropic"),
     ("openrouter.ai", "OpenRouter"),
     ("googleapis.com", "Google"),
@@ -35,6 +41,9 @@ const HOSTS: [(&str, &str); 12] = [
     ("api.github.com", "GitHub"),
     ("api.stripe.com", "Stripe"),
     ("amazonaws.com", "AWS"),
+    ("cloud.databricks.com", "Databricks"),
+    ("gcp.databricks.com", "Databricks"),
+    ("azuredatabricks.net", "Databricks"),
     ("api.deepseek.com", "DeepSeek"),
     ("api.mistral.ai", "Mistral"),
     ("api.cohere.com", "Cohere"),
@@ -72,7 +81,9 @@ impl Error for KeyWarning {}
 
 /// What is odd about this key for this origin.
 pub(super) fn warning(key: &ApiKey, origin: &Origin) -> Option<KeyWarning> {
-    let looks_like = PREFIXES.iter().find(|(prefix, _)| key.expose().starts_with(prefix))?.1;
+    let by_prefix = PREFIXES.iter().find(|(prefix, _)| key.expose().starts_with(prefix)).map(|(_, issuer)| *issuer);
+    let by_infix = || key.expose().contains(OPENAI_INFIX).then_some("OpenAI");
+    let looks_like = by_prefix.or_else(by_infix)?;
     let is_under = |name: &str| {
         let rest = origin.host().strip_suffix(name);
         rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
@@ -96,6 +107,14 @@ mod tests {
             ("sk-proj-abcdef", "https://api.openai.com", None),
             ("sk-abcdef", "https://api.anthropic.com", None),
             ("anything", "https://api.openai.com", None),
+            ("sk-abcdefT3BlbkFJabcdef", "https://api.deepseek.com", Some("OpenAI")),
+            ("sk-abcdefT3BlbkFJabcdef", "https://api.openai.com", None),
+            ("sk-proj-abcdef", "https://mine.openai.azure.com", Some("OpenAI")),
+            ("0123456789abcdef0123456789abcdef", "https://mine.openai.azure.com", None),
+            ("dapi0123456789abcdef", "https://adb-1.2.azuredatabricks.net", None),
+            ("sk-ant-abcdef", "https://dbc-1.cloud.databricks.com", Some("Anthropic")),
+            ("ASIA0123456789ABCDEF", "https://bedrock-runtime.us-east-1.amazonaws.com", None),
+            ("ASIA0123456789ABCDEF", "https://api.openai.com", Some("AWS")),
             ("sk-ant-api03-abcdef", "https://notapi.openai.com.example", None),
             ("sk-ant-api03-abcdef", "http://localhost:1234", None),
         ] {

@@ -47,6 +47,7 @@ impl KeyCheckLayer {
             recheck: RECHECK,
             spent_recheck: RECHECK,
             source_timeout: SOURCE_TIMEOUT,
+            denies_warnings: false,
         })
     }
 
@@ -123,18 +124,19 @@ impl KeyCheckLayer {
 
     /// What is probably wrong with the keys at hand, such as another provider's key.
     ///
-    /// With the feature `tracing`, each is an event of level WARN when the layer is made.
+    /// With the feature `tracing`, each is an event of level WARN when the layer is made, or when its source gives the key.
     #[must_use]
     pub fn warnings(&self) -> Vec<KeyWarning> {
         self.pool.keys().iter().filter_map(|key| issuer::warning(key, &self.pool.settings.origin)).collect()
     }
 
-    /// Takes warnings for errors.
+    /// Takes warnings for errors, at once, and later of keys that sources give: then the source is taken to have failed.
     ///
     /// # Errors
     /// The first of [`warnings`](Self::warnings).
     pub fn deny_warnings(self) -> Result<Self, KeyWarning> {
-        self.warnings().into_iter().next().map_or(Ok(self), Err)
+        let first = self.warnings().into_iter().next();
+        first.map_or_else(|| Ok(self.set(|settings| settings.denies_warnings = true)), Err)
     }
 
     /// How each key is now, in the order in which they were given.

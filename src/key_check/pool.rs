@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    ApiKey, Elsewhere, KeySnapshot, KeySource, KeyState, NoSoundKey, Origin, Placement, fetch,
+    ApiKey, Elsewhere, KeySnapshot, KeySource, KeyState, NoSoundKey, Origin, Placement, conceal, fetch, issuer,
     placement::Credential,
     slot::{Held, Outage, Slot},
 };
@@ -32,6 +32,8 @@ pub(super) struct Settings {
     pub(super) recheck: Duration,
     pub(super) spent_recheck: Duration,
     pub(super) source_timeout: Duration,
+    /// Whether a key that is odd is none.
+    pub(super) denies_warnings: bool,
 }
 
 /// Shared by all services of a layer.
@@ -109,6 +111,8 @@ impl Pool {
         let now = Instant::now();
         {
             let mut state = self.state();
+            let result = result.and_then(|given| self.without_warning(given));
+            let known = if result.is_err() { state.keys() } else { Vec::new() };
             if let Some(place) = state.slots.get_mut(slot) {
                 match result {
                     Ok(Some((token, stamp))) => {
@@ -120,6 +124,7 @@ impl Pool {
                     }
                     Ok(None) => place.unchanged(now),
                     Err(error) => {
+                        let error = conceal::in_text(&error, &known).map_or(error, Into::into);
                         #[cfg(feature = "tracing")]
                         tracing::warn!(%error, "the source of a key gave none");
                         place.fetch_failed(error, now);
@@ -128,6 +133,18 @@ impl Pool {
             }
         }
         self.fetched.notify_waiters();
+    }
+
+    /// What a source gave, if it is not odd, or may be.
+    fn without_warning(&self, given: Option<fetch::Given>) -> Result<Option<fetch::Given>, Arc<str>> {
+        let key = given.as_ref().map(|(token, _)| &token.key);
+        let Some(warning) = key.and_then(|key| issuer::warning(key, &self.settings.origin)) else { return Ok(given) };
+        if self.settings.denies_warnings {
+            return Err(warning.to_string().into());
+        }
+        #[cfg(feature = "tracing")]
+        tracing::warn!("{warning}");
+        Ok(given)
     }
 
     /// The key in use, if there is but one and nothing needs to be asked before it is lent.
@@ -139,8 +156,7 @@ impl Pool {
     }
 
     pub(super) fn keys(&self) -> Vec<ApiKey> {
-        let state = self.state();
-        state.slots.iter().filter_map(|slot| Some(slot.held.as_ref()?.key.0.clone())).collect()
+        self.state().keys()
     }
 
     pub(super) fn snapshot(&self) -> Vec<KeySnapshot> {
@@ -154,6 +170,10 @@ impl Pool {
 }
 
 impl State {
+    fn keys(&self) -> Vec<ApiKey> {
+        self.slots.iter().filter_map(|slot| Some(slot.held.as_ref()?.key.0.clone())).collect()
+    }
+
     fn snapshot(&self, now: Instant) -> Vec<KeySnapshot> {
         self.slots.iter().map(|slot| slot.snapshot(now)).collect()
     }
@@ -208,7 +228,7 @@ impl State {
             slot.held.clone()
         });
         match held {
-            Some(held) => Lent::Now(Loan { held, is_probe: false }),
+            Some(held) => Lent::Now(Loan::of(held)),
             None => Lent::Refused(self.refusal(Instant::now())),
         }
     }
@@ -246,19 +266,30 @@ fn held_key(settings: &Settings, key: ApiKey) -> Arc<(ApiKey, Credential)> {
 /// The key lent to one call; what came of the call is told to it.
 pub(super) struct Loan {
     pub(super) held: Arc<Held>,
+    /// Whether the request had an organization of its caller's, which need not be the key's.
+    pub(super) has_own_organization: bool,
     is_probe: bool,
 }
 
 impl Loan {
     #[inline]
     pub(super) fn of(held: Arc<Held>) -> Self {
-        Self { held, is_probe: false }
+        Self { held, has_own_organization: false, is_probe: false }
     }
 
     fn with<T>(&self, act: impl FnOnce(&Pool, &mut State) -> T) -> Option<T> {
         let pool = self.held.pool.upgrade()?;
         let mut state = pool.state();
         Some(act(&pool, &mut state))
+    }
+
+    /// All keys that an answer to this call may show: a meter further in may tell of another key's.
+    pub(super) fn known(&self) -> Vec<ApiKey> {
+        let mut known = self.with(|_, state| state.keys()).unwrap_or_default();
+        if !known.iter().any(|key| key.is_same(&self.held.key.0)) {
+            known.push(self.held.key.0.clone());
+        }
+        known
     }
 
     /// The server took the key, and the call, too, if it succeeded.
@@ -312,7 +343,10 @@ impl Loan {
                 tracing::warn!(key = self.held.key.0.fingerprint(), state = ?state_of_key, %error, "a key is out of use");
                 let settings = &pool.settings;
                 match state_of_key {
-                    KeyState::Rejected => slot.reject(error.clone(), now.checked_add(settings.recheck), now),
+                    KeyState::Rejected if self.held.is_first_refusal() => {
+                        slot.reject(error.clone(), now.checked_add(settings.recheck), now);
+                    }
+                    KeyState::Rejected => {}
                     _ => {
                         let wait = match error.retry() {
                             RetryHint::After(hint) => hint,

@@ -12,6 +12,7 @@ use tower_service::Service;
 
 use super::{
     Elsewhere, KeySnapshot, ResponseFuture, WrongOrigin,
+    key::{ORGANIZATION, PROJECT},
     pool::{Lent, Loan, Pool, Settings},
     slot::Held,
 };
@@ -90,13 +91,14 @@ impl<S> KeyCheck<S> {
     #[inline(never)]
     fn call_elsewhere<B>(&mut self, request: Request<B>) -> ResponseFuture<S, B>
     where
-        S: Service<Request<B>>,
+        S: Service<Request<B>> + Clone,
     {
         let settings = &self.pool.settings;
         match settings.elsewhere {
             Elsewhere::WithoutKey => ResponseFuture::sent(self.inner.call(request), None),
             Elsewhere::Refuse => {
                 let cause = WrongOrigin::new(&settings.origin, request.uri());
+                self.release();
                 ResponseFuture::refused(Refused::new(Gate::Key, None, cause))
             }
         }
@@ -115,12 +117,22 @@ impl<S> KeyCheck<S> {
         match furnished {
             Furnished::Go(loan) => ResponseFuture::sent(self.inner.call(request), loan),
             Furnished::Wait(fetched) => {
-                // The ready service goes, and with it any permit it holds: who waits must not keep others out.
-                self.inner = self.inner.clone();
+                self.release();
                 ResponseFuture::waiting(Arc::clone(&self.pool), fetched, self.inner.clone(), request)
             }
-            Furnished::Refused(refused) => ResponseFuture::refused(refused),
+            Furnished::Refused(refused) => {
+                self.release();
+                ResponseFuture::refused(refused)
+            }
         }
+    }
+
+    /// The ready service goes, and with it any permit it holds: who waits, or is refused, must not keep others out.
+    fn release(&mut self)
+    where
+        S: Clone,
+    {
+        self.inner = self.inner.clone();
     }
 }
 
@@ -148,10 +160,13 @@ pub(super) fn furnish<B>(pool: &Pool, request: &mut Request<B>) -> Furnished {
 
 /// Puts the key lent on the request; `None` if it has one of its own.
 #[inline]
-fn hand_over<B>(settings: &Settings, loan: Loan, request: &mut Request<B>) -> Option<Loan> {
+fn hand_over<B>(settings: &Settings, mut loan: Loan, request: &mut Request<B>) -> Option<Loan> {
+    // Walked over, for few requests have it, and to ask the map would cost a hash.
+    let has_own_organization = request.headers().keys().any(|name| *name == ORGANIZATION || *name == PROJECT);
     if !loan.held.key.1.put(request, &settings.placement) {
         return None;
     }
+    loan.has_own_organization = has_own_organization;
     let lease = Some(loan.held.lease.clone());
     match request.extensions_mut().get_mut::<Call>() {
         Some(call) => call.lease = lease,

@@ -35,11 +35,18 @@ pub(super) struct Held {
     pub(super) slot: usize,
     /// Whether the server has taken it.
     proven: AtomicBool,
+    /// Whether the server has refused it: that many calls hear of it makes it no more than one failure.
+    rejected: AtomicBool,
 }
 
 impl Held {
     pub(super) fn is_proven(&self) -> bool {
         self.proven.load(Ordering::Relaxed)
+    }
+
+    /// Whether this is the first refusal of it.
+    pub(super) fn is_first_refusal(&self) -> bool {
+        !self.rejected.swap(true, Ordering::Relaxed)
     }
 }
 
@@ -72,7 +79,12 @@ struct Fetch {
     pause_until: Option<Instant>,
     /// When it is to be asked though there is a key.
     due_at: Option<Instant>,
+    /// How often in a row it gave nothing new though a key was needed.
     failures: u32,
+    /// How many keys in a row were refused before the server had taken one.
+    deaths: u32,
+    /// It was begun before the server refused the key, and knows nothing of that.
+    is_outdated: bool,
     error: Option<Arc<str>>,
     stamp: Option<Stamp>,
 }
@@ -102,7 +114,14 @@ impl Slot {
     /// Takes a key into use.
     pub(super) fn hold(&mut self, key: Arc<(ApiKey, Credential)>, pool: Weak<Pool>, slot: usize) -> &Arc<Held> {
         let lease = Lease::new(self.id);
-        self.held.insert(Arc::new(Held { key, lease, pool, slot, proven: AtomicBool::new(false) }))
+        self.held.insert(Arc::new(Held {
+            key,
+            lease,
+            pool,
+            slot,
+            proven: AtomicBool::default(),
+            rejected: AtomicBool::default(),
+        }))
     }
 
     pub(super) fn set_stamp(&mut self, stamp: Option<Stamp>) {
@@ -174,11 +193,18 @@ impl Slot {
         !std::mem::replace(&mut self.fetch.under_way, true)
     }
 
+    /// The source has answered. Whether it was asked since the key was refused: else it is asked again, at once.
+    fn end_fetch(&mut self) -> bool {
+        self.fetch.under_way = false;
+        !std::mem::take(&mut self.fetch.is_outdated)
+    }
+
     /// The source gave this key. `true` if it is another one, which the caller is to take into use.
     pub(super) fn fetched(&mut self, token: &Token, stamp: Option<Stamp>, now: Instant) -> bool {
-        self.fetch.under_way = false;
+        let is_answer = self.end_fetch();
         self.fetch.error = None;
-        self.fetch.stamp = stamp;
+        // What was read before the refusal is to be read once more, however the file looks.
+        self.fetch.stamp = stamp.filter(|_| is_answer);
         if let Some(lifetime) = token.lifetime {
             self.expires_at = now.checked_add(lifetime);
             self.fetch.due_at = now.checked_add(lifetime - (lifetime / 5).min(MAX_AHEAD));
@@ -188,9 +214,12 @@ impl Slot {
         let is_same = self.held.as_ref().is_some_and(|held| held.key.0.is_same(&token.key));
         if is_same && self.outage.as_ref().is_some_and(|outage| outage.state == KeyState::Rejected) {
             // It has nothing better; asking it with every call would not help.
-            self.pause(now);
+            if is_answer {
+                self.pause(now);
+            }
         } else if !is_same {
             (self.outage, self.cooling_until) = (None, None);
+            (self.fetch.failures, self.fetch.pause_until) = (0, None);
         } else {
             self.fetch.failures = 0;
         }
@@ -198,21 +227,21 @@ impl Slot {
     }
 
     pub(super) fn unchanged(&mut self, now: Instant) {
-        self.fetch.under_way = false;
-        if self.needs_key(now) {
+        if self.end_fetch() && self.needs_key(now) {
             self.pause(now);
         }
     }
 
     pub(super) fn fetch_failed(&mut self, error: Arc<str>, now: Instant) {
-        self.fetch.under_way = false;
+        self.end_fetch();
         self.fetch.error = Some(error);
         self.pause(now);
     }
 
     /// 1 s after the first failure, 2, 4 …
     fn pause(&mut self, now: Instant) {
-        let pause = Duration::from_secs(1 << self.fetch.failures.min(6)).min(MAX_PAUSE);
+        let before = self.fetch.failures.max(self.fetch.deaths);
+        let pause = Duration::from_secs(1 << before.min(6)).min(MAX_PAUSE);
         self.fetch.failures = self.fetch.failures.saturating_add(1);
         self.fetch.pause_until = now.checked_add(pause);
     }
@@ -222,23 +251,23 @@ impl Slot {
         if let Some(held) = &self.held {
             held.proven.store(true, Ordering::Relaxed);
         }
-        self.fetch.failures = 0;
-        self.fetch.pause_until = None;
+        (self.fetch.failures, self.fetch.deaths, self.fetch.pause_until) = (0, 0, None);
     }
 
     /// The server has refused the key.
     pub(super) fn reject(&mut self, error: ApiError, back_at: Option<Instant>, now: Instant) {
-        let was_probed = self.outage.is_some();
+        let was_probed = self.outage.as_ref().is_some_and(|outage| outage.state == KeyState::Rejected);
         // Of a file all is to be read, however it looks.
         self.fetch.stamp = None;
+        self.fetch.is_outdated = self.fetch.under_way;
         // Keys that die as fast as they come are asked for ever more slowly; the first time, at once.
         if self.held.as_ref().is_some_and(|held| held.is_proven()) {
-            self.fetch.failures = 0;
-            self.fetch.pause_until = None;
-        } else if self.fetch.failures > 0 || was_probed {
-            self.pause(now);
+            (self.fetch.failures, self.fetch.deaths, self.fetch.pause_until) = (0, 0, None);
         } else {
-            self.fetch.failures = 1;
+            if self.fetch.deaths > 0 || was_probed {
+                self.pause(now);
+            }
+            self.fetch.deaths = self.fetch.deaths.saturating_add(1);
         }
         self.outage = Some(Outage { state: KeyState::Rejected, error, back_at, probed: false });
     }

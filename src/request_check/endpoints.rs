@@ -22,11 +22,17 @@ pub(super) struct Endpoint {
     pub(super) is_many: bool,
     /// The most tokens of all prompts together, whatever the model.
     pub(super) most_tokens: Option<u64>,
+    /// Whether what is asked for the answer counts against the model's context.
+    pub(super) counts_answer: bool,
 }
 
 impl Endpoint {
     const fn new(path: &'static str, prompts: &'static str, fields: &'static [Field]) -> Self {
-        Self { path, prompts, rule: Rule::object(fields), is_many: false, most_tokens: None }
+        Self { path, prompts, rule: Rule::object(fields), is_many: false, most_tokens: None, counts_answer: false }
+    }
+
+    const fn chat(fields: &'static [Field]) -> Self {
+        Self { counts_answer: true, ..Self::new("/chat/completions", "/messages", fields) }
     }
 
     const fn embeddings(fields: &'static [Field]) -> Self {
@@ -45,16 +51,11 @@ impl Endpoint {
     }
 }
 
-static ENDPOINTS: [Endpoint; 3] = [
-    Endpoint::new("/chat/completions", "/messages", &CHAT),
-    Endpoint::new("/responses", "/input", &RESPONSES),
-    Endpoint::embeddings(&EMBEDDINGS),
-];
+static ENDPOINTS: [Endpoint; 3] =
+    [Endpoint::chat(&CHAT), Endpoint::new("/responses", "/input", &RESPONSES), Endpoint::embeddings(&EMBEDDINGS)];
 
-static DEPLOYMENTS: [Endpoint; 2] = [
-    Endpoint::new("/chat/completions", "/messages", CHAT.split_at(1).1),
-    Endpoint::embeddings(EMBEDDINGS.split_at(1).1),
-];
+static DEPLOYMENTS: [Endpoint; 2] =
+    [Endpoint::chat(CHAT.split_at(1).1), Endpoint::embeddings(EMBEDDINGS.split_at(1).1)];
 
 /// `CreateEmbeddingRequest`: "all embedding models enforce a maximum of 300,000 tokens summed across all inputs".
 const MOST_EMBEDDED: u64 = 300_000;
@@ -101,13 +102,20 @@ static CHAT: [Field; 25] = [
 
 static PLAIN_TEXT: Rule = Rule::text();
 
-/// `ChatCompletionRequestMessage`.
+/// `ChatCompletionRequestMessage`. The role stands first: what else must be there hangs on it. An assistant's message may have
+/// tool calls and the like in place of content.
 static MESSAGE: Rule = Rule::object(&[
     Field::must("role", Rule::one_of(&["developer", "system", "user", "assistant", "tool", "function"])),
     Field::may("content", TEXT.or_list(&PART, 1, ANY_SIZE).says(Says::Prompt)),
     Field::may("name", TEXT),
     Field::may("tool_calls", LIST),
     Field::may("tool_call_id", TEXT),
+])
+.by_first(&[
+    ("developer", &["content"]),
+    ("system", &["content"]),
+    ("user", &["content"]),
+    ("tool", &["content", "tool_call_id"]),
 ]);
 
 /// Part of a message's content: text, or an image, a sound, a file, whose size tells nothing of its tokens.
@@ -160,7 +168,7 @@ static EMBEDDINGS: [Field; 5] = [
     Field::may("user", TEXT),
 ];
 
-/// A text, a token of the only input, or an input in tokens.
-static INPUT: Rule = Rule::filled_text().or_whole(0.0, f64::INFINITY).or_list(&TOKEN, 1, 2048).says(Says::Prompt);
+/// A text, a token of the only input, or an input in tokens. How many tokens that is, the model says: no item of the schema.
+static INPUT: Rule = Rule::filled_text().or_whole(0.0, f64::INFINITY).or_list(&TOKEN, 1, ANY_SIZE).says(Says::Prompt);
 
 static TOKEN: Rule = Rule::whole(0.0, f64::INFINITY).says(Says::Prompt);

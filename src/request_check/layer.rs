@@ -3,6 +3,8 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
+#[cfg(feature = "schema")]
+use http::Method;
 use http::{Request, header::CONTENT_TYPE};
 use http_body::Body;
 use tower_layer::Layer;
@@ -208,7 +210,7 @@ impl Settings {
         faults: &mut Vec<Fault>,
     ) {
         // Some clients name the type of a body that they do not send.
-        if body.is_empty() && endpoint.is_none() {
+        if body.is_empty() && endpoint.is_none() && !self.asks_for_body(request) {
             return;
         }
         let look = Look { measure: self.look.measure && endpoint.is_some(), ..self.look };
@@ -220,6 +222,21 @@ impl Settings {
         }
         #[cfg(feature = "schema")]
         super::schema::check(&self.schemas, request.uri().path(), body, faults);
+    }
+}
+
+impl Settings {
+    /// Whether there is a schema for the body that the request should have.
+    #[cfg(feature = "schema")]
+    fn asks_for_body<B>(&self, request: &Request<B>) -> bool {
+        let path = request.uri().path();
+        matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH)
+            && self.schemas.iter().any(|schema| schema.is_for(path))
+    }
+
+    #[cfg(not(feature = "schema"))]
+    fn asks_for_body<B>(&self, _: &Request<B>) -> bool {
+        false
     }
 }
 

@@ -19,8 +19,13 @@ pub(super) struct Rule {
     pub(super) fields: &'static [Field],
     /// Which of the fields are asked for, by their bits.
     pub(super) needed: u64,
+    /// Words of the first field, and which fields must be there along with each.
+    pub(super) by_first: &'static [ByWord],
     pub(super) says: Says,
 }
+
+/// A word, and the names of the fields that it asks for.
+type ByWord = (&'static str, &'static [&'static str]);
 
 /// A field of an object. One that has no rule may be anything.
 #[derive(Debug)]
@@ -84,6 +89,7 @@ impl Rule {
             item: &ANY,
             fields: &[],
             needed: 0,
+            by_first: &[],
             says: Says::Nothing,
         }
     }
@@ -127,6 +133,11 @@ impl Rule {
             index += 1;
         }
         Self { fields, needed, ..Self::of(&[Kind::Object]) }
+    }
+
+    /// With these fields, where the first field is this word.
+    pub(super) const fn by_first(self, by_first: &'static [ByWord]) -> Self {
+        Self { by_first, ..self }
     }
 
     pub(super) const fn list(item: &'static Self, least: usize, most: usize) -> Self {

@@ -5,7 +5,7 @@ use std::{error::Error, fmt, sync::Arc};
 use jsonschema::Validator;
 use serde_json::Value;
 
-use super::fault::{Fault, MAX_FAULTS};
+use super::fault::{Fault, MAX_FAULTS, Place};
 
 /// A JSON Schema, compiled. A clone shares it.
 ///
@@ -58,13 +58,30 @@ pub(super) struct AtPath {
     pub(super) schema: Schema,
 }
 
+impl AtPath {
+    /// A `/` at the end makes no difference.
+    pub(super) fn is_for(&self, path: &str) -> bool {
+        let (own, path) = (self.path.trim_end_matches('/'), path.trim_end_matches('/'));
+        path.ends_with(own) && (!own.is_empty() || path.is_empty())
+    }
+}
+
 /// Holds a body against the schemas for its path. What is no JSON has been found before.
 pub(super) fn check(schemas: &[AtPath], path: &str, body: &[u8], faults: &mut Vec<Fault>) {
-    let mut schemas = schemas.iter().filter(|schema| path.ends_with(&schema.path)).peekable();
+    let mut schemas = schemas.iter().filter(|schema| schema.is_for(path)).peekable();
     if schemas.peek().is_none() {
         return;
     }
-    let Ok(body) = serde_json::from_slice::<Value>(body) else { return };
+    let body = match serde_json::from_slice::<Value>(body) {
+        Ok(body) => body,
+        Err(error) => {
+            // JSON it is, but none that can be held against anything: a number past all bounds, half a surrogate pair.
+            if faults.is_empty() {
+                faults.push(Fault::new(Place::Body, error.to_string(), "values that can be read"));
+            }
+            return;
+        }
+    };
     for AtPath { schema, .. } in schemas {
         for error in schema.0.iter_errors(&body).take(MAX_FAULTS) {
             let found = shown(error.instance());

@@ -39,7 +39,7 @@ impl<S> RequestCheck<S> {
 
 impl<S, B, RB> Service<Request<B>> for RequestCheck<S>
 where
-    S: Service<Request<CheckedBody<B>>, Response = Response<RB>>,
+    S: Service<Request<CheckedBody<B>>, Response = Response<RB>> + Clone,
     S::Error: Into<BoxError>,
     B: Body + Resend,
 {
@@ -57,7 +57,11 @@ where
                 let request = request.map(|body| CheckedBody::new(body, self.settings.max_body));
                 ResponseFuture::sent(self.inner.call(request))
             }
-            Some(bad) => ResponseFuture::refused((*bad).into()),
+            Some(bad) => {
+                // The ready one goes, and with it any permit it holds: nothing is sent with it.
+                self.inner = self.inner.clone();
+                ResponseFuture::refused((*bad).into())
+            }
         }
     }
 }

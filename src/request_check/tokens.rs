@@ -11,15 +11,25 @@ use crate::ErrorKind;
 pub(super) const CHARS_PER_TOKEN: f64 = 6.0;
 
 /// The context of some models of OpenAI's, in tokens. Source: <https://platform.openai.com/docs/models>.
-pub(super) const OPENAI_CONTEXTS: [(&str, u64); 11] = [
+pub(super) const OPENAI_CONTEXTS: [(&str, u64); 21] = [
     ("gpt-3.5-turbo", 16_385),
+    ("gpt-4", 8_192),
+    ("gpt-4-32k", 32_768),
     ("gpt-4-turbo", 128_000),
     ("gpt-4o", 128_000),
     ("gpt-4o-mini", 128_000),
     ("gpt-4.1", 1_047_576),
     ("gpt-4.1-mini", 1_047_576),
     ("gpt-4.1-nano", 1_047_576),
+    ("gpt-5", 400_000),
+    ("gpt-5-mini", 400_000),
+    ("gpt-5-nano", 400_000),
+    ("o1", 200_000),
+    ("o1-mini", 128_000),
+    ("o1-preview", 128_000),
+    ("o3", 200_000),
     ("o3-mini", 200_000),
+    ("o4-mini", 200_000),
     ("text-embedding-3-small", 8_192),
     ("text-embedding-3-large", 8_192),
     ("text-embedding-ada-002", 8_192),
@@ -59,13 +69,19 @@ impl TokenLimits {
             |(chars, tokens): (u64, u64)| (chars as f64 / self.chars_per_token.max(f64::MIN_POSITIVE)) as u64 + tokens;
         let prompt = tokens(size.all);
         let at_once = if endpoint.is_many { tokens(size.largest) } else { prompt };
+        let answer = if endpoint.counts_answer { size.answer } else { 0 };
+        let whole = at_once.saturating_add(answer);
         // Most requests are below every context: then nobody needs the model's name.
-        if self.contexts.values().any(|context| at_once > *context)
+        if self.contexts.values().any(|context| whole > *context)
             && let Some(model) = size.model.map(Text::decoded)
             && let Some(context) = self.context(&model)
-            && at_once > context
+            && whole > context
         {
-            let found = format!("at least {at_once} tokens");
+            let found = if at_once > context {
+                format!("at least {at_once} tokens")
+            } else {
+                format!("at least {at_once} tokens, and {answer} for the answer")
+            };
             faults.push(
                 Fault::at(endpoint.prompts, found, format!("{context} at most, the context of {model}"))
                     .with_kind(ErrorKind::ContextLength),

@@ -218,7 +218,7 @@ impl<'a> Walk<'a, '_> {
     #[inline(never)]
     fn object(&mut self, rule: &Rule, path: &Path<'_, 'a>, depth: u8) -> Result<(), Stop> {
         self.scan.enter();
-        let mut seen = 0u64;
+        let (mut seen, mut word) = (0u64, None);
         let mut names = self.look.unique_names.then(HashSet::new);
         let mut first = true;
         while let Some(name) = self.scan.name(first)? {
@@ -232,7 +232,11 @@ impl<'a> Walk<'a, '_> {
             match rule.field(name) {
                 Some(index) => {
                     seen |= 1 << index;
+                    let start = self.scan.at();
                     self.value(&rule.fields[index].rule, &at, depth + 1)?;
+                    if index == 0 && !rule.by_first.is_empty() {
+                        word = text_of(self.scan.since(start));
+                    }
                 }
                 None => self.value(&ANY, &at, depth + 1)?,
             }
@@ -240,6 +244,15 @@ impl<'a> Walk<'a, '_> {
         if seen & rule.needed != rule.needed {
             for (_, field) in rule.fields.iter().enumerate().filter(|(index, _)| seen & (1 << index) == 0) {
                 self.missing(field, rule.fields, seen, path);
+            }
+        }
+        if let Some(word) = word
+            && let Some((_, needed)) = rule.by_first.iter().find(|(known, _)| word.is(known))
+        {
+            for (index, field) in rule.fields.iter().enumerate() {
+                if seen & (1 << index) == 0 && needed.contains(&field.name) {
+                    self.lacks(field, path);
+                }
             }
         }
         Ok(())
@@ -256,7 +269,14 @@ impl<'a> Walk<'a, '_> {
             Need::Yes => true,
             Need::Unless(others) => !others.iter().any(is_there),
         };
-        if is_needed && self.faults.len() < MAX_FAULTS {
+        if is_needed {
+            self.lacks(field, path);
+        }
+    }
+
+    #[cold]
+    fn lacks(&mut self, field: &Field, path: &Path<'_, 'a>) {
+        if self.faults.len() < MAX_FAULTS {
             let mut pointer = path.pointer();
             push_name(&mut pointer, field.name);
             self.faults.push(Fault::at(pointer, "nothing", field.rule.to_string()));
@@ -271,13 +291,36 @@ impl Size<'_> {
     }
 }
 
+/// A string that has just been read, if it is one.
+fn text_of(raw: &[u8]) -> Option<Text<'_>> {
+    let inner = raw.trim_ascii_start().strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    Some(Text { raw: inner, escaped: inner.contains(&b'\\') })
+}
+
 /// How many characters a string has: bytes that begin one, and an escape is one.
 fn chars(text: Text<'_>) -> u64 {
     // By blocks whose count fits into a byte, so that the compiler makes vectors of it.
     let begins = |block: &[u8]| usize::from(block.iter().map(|byte| u8::from(*byte & 0xc0 != 0x80)).sum::<u8>());
     let begins: usize = text.raw.chunks(128).map(begins).sum();
-    let spare = if text.escaped { text.raw.windows(2).filter(|pair| pair == b"\\u").count() * 5 } else { 0 };
+    let spare = if text.escaped { spare(text.raw) } else { 0 };
     begins.saturating_sub(spare) as u64
+}
+
+/// How many bytes escapes have beyond one for each character.
+fn spare(mut raw: &[u8]) -> usize {
+    let mut spare = 0;
+    while let Some(at) = raw.iter().position(|byte| *byte == b'\\') {
+        let escape = raw.get(at + 1..).unwrap_or_default();
+        let (length, more) = match escape {
+            // The first half of a pair, which is one character with the second.
+            [b'u', b'd' | b'D', b'8'..=b'9' | b'a'..=b'b' | b'A'..=b'B', ..] => (5, 6),
+            [b'u', ..] => (5, 5),
+            _ => (1, 1),
+        };
+        spare += more;
+        raw = escape.get(length..).unwrap_or_default();
+    }
+    spare
 }
 
 /// A value as a message may show it: of a text no more than the start, of what has members only what it is.

@@ -72,15 +72,25 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         if let Some(fault) = self.fault_for(&request) {
-            return ResponseFuture::refused(Refused::new(Gate::Key, None, StackFault::clone(fault)));
+            let refused = Refused::new(Gate::Key, None, StackFault::clone(fault));
+            return self.refuse(refused);
         }
         if let Some(whole) = self.base.as_ref().and_then(|base| base.complete(request.uri())) {
             *request.uri_mut() = whole;
         }
         if let Some(refused) = self.request_check.refusal(&request) {
-            return ResponseFuture::refused(refused);
+            return self.refuse(refused);
         }
         ResponseFuture { state: State::Called { future: self.inner.call(request) } }
+    }
+}
+
+impl<S: Clone> StackService<S> {
+    /// Nothing is sent: the ready service goes, and with it any permit it holds.
+    #[cold]
+    fn refuse<F>(&mut self, refused: Refused) -> ResponseFuture<F> {
+        self.inner = self.inner.clone();
+        ResponseFuture::refused(refused)
     }
 }
 

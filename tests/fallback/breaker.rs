@@ -9,7 +9,7 @@ use tower_outbound::{
     mock::{Script, dropped, never, ok, status},
 };
 
-use super::{Fallback, ask, second, send};
+use super::{Fallback, ask, report, second, send};
 use crate::common::{Told, get, poll_once, ready, refused, secs, told};
 
 fn breaker() -> Breaker {
@@ -135,4 +135,62 @@ async fn a_hint_of_the_server_keeps_it_open_as_long() {
     let first = Script::new().then(status(503).retry_after(30)).otherwise(ok("first"));
     ask(&layer, &first).await;
     assert_eq!(breaker.snapshot()[0].wait, Some(secs(30.0)));
+}
+
+/// A probe without an answer for a minute is given up for lost; what it says after all is old.
+#[tokio::test(start_paused = true)]
+async fn a_probe_given_up_for_lost_has_no_say_in_what_the_next_one_finds() {
+    let breaker = breaker().failures(1);
+    let layer = Fallback::new().breaker(breaker.clone());
+    let first =
+        Script::new().then(status(503)).then(ok("late").delay(secs(100.0))).then(never()).otherwise(ok("first"));
+    ask(&layer, &first).await;
+    advance(secs(5.0)).await;
+    let mut one = layer.layer(Told(first.clone()));
+    let mut lost = Box::pin(ready(&mut one).await.call(get()));
+    assert!(poll_once(lost.as_mut()).is_pending());
+    advance(secs(61.0)).await;
+    let mut two = layer.layer(Told(first.clone()));
+    let mut next = Box::pin(ready(&mut two).await.call(get()));
+    assert!(poll_once(next.as_mut()).is_pending());
+    advance(secs(39.0)).await;
+    assert_eq!(lost.await.unwrap().status(), 200);
+    assert_eq!(state(&breaker), BreakerState::Probing, "the next has not found it well");
+    assert!(send(&layer, &first, get()).await.is_err());
+}
+
+/// As under a stack with a base URL.
+#[tokio::test(start_paused = true)]
+async fn a_path_alone_is_watched_by_its_host_header_or_without_a_name() {
+    for (header, expected) in [(Some("Api.Example"), "api.example"), (None, "(unnamed)")] {
+        let breaker = breaker();
+        let layer = Fallback::new().breaker(breaker.clone());
+        let first = Script::new().otherwise(status(503));
+        let path = || {
+            let mut request = get();
+            *request.uri_mut() = "/models".parse().unwrap();
+            if let Some(header) = header {
+                request.headers_mut().insert("host", header.parse().unwrap());
+            }
+            request
+        };
+        for _ in 0..3 {
+            assert_eq!(send(&layer, &first, path()).await.unwrap().status(), 503);
+        }
+        let error = send(&layer, &first, path()).await.unwrap_err();
+        assert_eq!(find_cause::<BreakerOpen>(&*error).unwrap().host(), expected);
+        assert_eq!(first.count(), 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_shows_a_users_name_and_password() {
+    let breaker = breaker();
+    let (layer, _) = second();
+    let layer = layer.breaker(breaker.clone());
+    let mut request = get();
+    *request.uri_mut() = "https://me:sesame@API.example:443/v1".parse().unwrap();
+    let response = send(&layer, &Script::new().otherwise(status(503)), request).await.unwrap();
+    assert_eq!(report(&response).of, "GET api.example/v1");
+    assert_eq!(breaker.snapshot()[0].host, "api.example");
 }

@@ -1,6 +1,6 @@
 //! The last good answer.
 
-use http::{Method, Request, header::AUTHORIZATION};
+use http::{HeaderName, HeaderValue, Method, Request, header::AUTHORIZATION};
 use tokio::time::advance;
 use tower_outbound::{
     fallback::LastGood,
@@ -112,4 +112,134 @@ async fn another_that_answers_is_not_kept_for_the_first() {
     assert_eq!(send(&layer, &first, get()).await.unwrap().body(), "second");
     assert_eq!(send(&layer, &first, get()).await.unwrap().status(), 503);
     assert!(answers.is_empty());
+}
+
+/// The same request, with one header more.
+fn asked(name: &'static str, value: &'static str) -> Request<Text> {
+    let mut request = get();
+    request.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    request
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_gets_an_answer_that_was_for_another() {
+    for name in [
+        "authorization",
+        "x-api-key",
+        "api-key",
+        "x-goog-api-key",
+        "cookie",
+        "x-auth-token",
+        "x-session-token",
+        "openai-organization",
+        "x-tenant-key",
+        "accept",
+        "accept-language",
+    ] {
+        let answers = LastGood::new();
+        let ask = async |good, again| kept(&answers, ok("mine"), good, again).await;
+        assert_eq!(ask(asked(name, "one"), asked(name, "another")).await, None, "{name}");
+        assert_eq!(ask(asked(name, "one"), get()).await, None, "{name}");
+        assert_eq!(ask(asked(name, "one"), asked(name, "one")).await.as_deref(), Some("mine"), "{name}");
+    }
+    // Headers of no matter, and of another name for each request, make none another.
+    for name in ["x-request-id", "idempotency-key", "user-agent"] {
+        let answer = kept(&LastGood::new(), ok("mine"), asked(name, "1"), asked(name, "2")).await;
+        assert_eq!(answer.as_deref(), Some("mine"), "{name}");
+    }
+    // One of any name, if its caller says that it is a secret.
+    let secret = |value| {
+        let mut request = asked("x-me", value);
+        request.headers_mut().values_mut().for_each(|value| value.set_sensitive(true));
+        request
+    };
+    assert_eq!(kept(&LastGood::new(), ok("mine"), secret("1"), secret("2")).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_answer_varies_by_tells_requests_apart() {
+    let varies = |names: &'static str| ok("one").header("vary", "origin").header("vary", names);
+    for names in ["X-Plan, Accept", "x-plan"] {
+        let answers = LastGood::new();
+        assert_eq!(kept(&answers, varies(names), asked("x-plan", "a"), asked("x-plan", "b")).await, None);
+        assert_eq!(kept(&answers, varies(names), asked("x-plan", "a"), get()).await, None);
+        let same = kept(&answers, varies(names), asked("x-plan", "a"), asked("x-plan", "a")).await;
+        assert_eq!(same.as_deref(), Some("one"));
+    }
+    for unclear in ["*", "Accept, *", "no name"] {
+        let answers = LastGood::new();
+        assert_eq!(kept(&answers, ok("one").header("vary", unclear), get(), get()).await, None);
+        assert!(answers.is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_of_one_session_is_not_kept() {
+    let answers = LastGood::new();
+    let layer = Fallback::new().last_good(answers.clone());
+    let first =
+        Script::new().then(ok("good").header("set-cookie", "session=1").header("x-a", 1)).otherwise(status(503));
+    assert!(send(&layer, &first, get()).await.unwrap().headers().contains_key("set-cookie"));
+    let again = send(&layer, &first, get()).await.unwrap();
+    assert_eq!((again.status().as_u16(), again.headers().contains_key("set-cookie")), (200, false));
+    assert_eq!(kept(&LastGood::new(), ok("x"), asked("cache-control", "no-store"), get()).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_told_of_an_error_is_not_kept() {
+    let stream = |last: &str| {
+        let text = format!("data: {{\"text\":\"Hel\"}}\n\n{last}\n\n");
+        ok(text).header("content-type", "text/event-stream")
+    };
+    for error in ["event: error\ndata: overloaded", "data: {\"error\":{\"message\":\"overloaded\"}}"] {
+        let answers = LastGood::new();
+        assert_eq!(kept(&answers, stream(error), get(), get()).await, None);
+        assert!(answers.is_empty());
+    }
+    assert!(kept(&LastGood::new(), stream("data: [DONE]"), get(), get()).await.is_some());
+}
+
+/// Answers of nothing take room, too.
+#[tokio::test(start_paused = true)]
+async fn many_small_answers_are_bounded_too() {
+    let uri = |number: usize| {
+        let mut request = get();
+        *request.uri_mut() = format!("https://api.example/{number}").parse().unwrap();
+        request
+    };
+    for answers in [LastGood::new().max_bytes(10_000), LastGood::new().max_answers(15), LastGood::new().max_answers(0)]
+    {
+        let layer = Fallback::new().last_good(answers.clone());
+        for number in 0..200 {
+            send(&layer, &Script::new().otherwise(status(204)), uri(number)).await.unwrap();
+            assert!(answers.len() <= 20, "{}", answers.len());
+        }
+    }
+}
+
+/// What hyper reads, headers and bodies are slices of: a small answer must not keep a large buffer.
+#[tokio::test(start_paused = true)]
+async fn nothing_of_the_connections_buffers_is_held() {
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use tower::{Layer, ServiceExt};
+    let answers = LastGood::new();
+    let layer = tower_outbound::fallback::FallbackLayer::new().last_good(answers.clone());
+    let buffer = Bytes::from(vec![b'x'; 64 * 1024]);
+    let value = HeaderValue::from_maybe_shared(buffer.slice(..10)).unwrap();
+    let mut asked = Request::new(Full::new(buffer.slice(20..30)));
+    asked.headers_mut().insert("x-api-key", value.clone());
+    *asked.uri_mut() = "https://api.example/".parse().unwrap();
+    let content = buffer.slice(10..20);
+    let service = tower::service_fn(move |_: Request<Text>| {
+        let mut response = http::Response::new(Full::new(content.clone()));
+        response.headers_mut().insert("x-a", value.clone());
+        std::future::ready(Ok::<_, tower::BoxError>(response))
+    });
+    let response = layer.layer(service).oneshot(asked).await.unwrap();
+    let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+    assert_eq!(body, "xxxxxxxxxx");
+    drop((body, layer));
+    assert_eq!(answers.len(), 1);
+    assert!(buffer.is_unique(), "something still refers to it");
 }

@@ -108,3 +108,35 @@ async fn under_a_limit_of_its_own_it_gives_back_what_it_took() {
     let (layer, _) = second();
     assert!(send(&layer, &Script::new().then(ok("first")), get()).await.is_ok());
 }
+
+/// While the breaker is open, the first is not called: the permit that it got to be ready must not keep the second out.
+#[tokio::test(start_paused = true)]
+async fn over_a_shared_limit_an_open_breaker_keeps_no_permit() {
+    let limit = GlobalConcurrencyLimitLayer::with_semaphore(Arc::new(Semaphore::new(1)));
+    let other = limit.layer(Told(Script::new().otherwise(ok("second"))));
+    let layer = Fallback::new().breaker(Breaker::new().failures(1)).service("second", other);
+    let script = Script::new().otherwise(status(503));
+    let mut service = layer.layer(limit.layer(Told(script.clone())));
+    for _ in 0..5 {
+        let call = ready(&mut service).await.call(get());
+        let answer = tokio::time::timeout(secs(60.0), call).await.expect("no deadlock");
+        assert_eq!(answer.unwrap().status(), 200);
+    }
+    assert_eq!(script.count(), 1);
+}
+
+/// A first that stood in line too long leaves it: a permit that it got unseen would keep the second out.
+#[tokio::test(start_paused = true)]
+async fn over_a_shared_limit_one_that_is_not_waited_for_stands_in_no_line() {
+    let semaphore = Arc::new(Semaphore::new(1));
+    let limit = GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&semaphore));
+    let other = limit.layer(Told(Script::new().otherwise(ok("second"))));
+    let layer = Fallback::new().ready_within(secs(1.0)).service("second", other);
+    let mut service = layer.layer(limit.layer(Told(Script::new().otherwise(ok("first")))));
+    let taken = semaphore.acquire_owned().await.unwrap();
+    let call = ready(&mut service).await.call(get());
+    let call = tokio::spawn(tokio::time::timeout(secs(60.0), call));
+    tokio::time::sleep(secs(1.0)).await;
+    drop(taken);
+    assert_eq!(call.await.unwrap().expect("no deadlock").unwrap().status(), 200);
+}

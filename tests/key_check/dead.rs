@@ -285,3 +285,41 @@ async fn a_refused_call_ends_though_the_service_below_would_not() {
     assert_eq!(ask(&layer, &script).await, Err(()));
     script.assert_sent(0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_call_keeps_no_permit() {
+    let (layer, elsewhere) = (dead().await, layer().elsewhere(tower_outbound::key_check::Elsewhere::Refuse));
+    let mut away = get();
+    *away.uri_mut() = "https://other.example/".parse().unwrap();
+    for (layer, request) in [(layer, get()), (elsewhere, away)] {
+        let limit = tower::limit::GlobalConcurrencyLimitLayer::new(1);
+        let mut service = layer.layer(limit.layer(Told(Script::new())));
+        let call = tower::Service::call(crate::common::ready(&mut service).await, request);
+        assert!(call.await.is_err());
+        let mut other = limit.layer(Told(Script::new()));
+        let other = crate::common::ready(&mut other);
+        tokio::time::timeout(secs(60.0), other).await.expect("no deadlock");
+    }
+}
+
+/// A caller's own organization that the key is not of: no fault of the key.
+#[tokio::test(start_paused = true)]
+async fn a_callers_own_organization_does_not_kill_the_key() {
+    use tower_outbound::{ErrorClassifyLayer, provider::OpenAi};
+    for code in ["mismatched_organization", "invalid_organization", "no_organization"] {
+        let body = format!(r#"{{"error":{{"message":"no","type":"invalid_request_error","code":"{code}"}}}}"#);
+        let refusal = status(401).header("content-type", "application/json").body(body);
+        for (own, is_dead) in [(true, false), (false, true)] {
+            let layer = KeyCheckLayer::new(key().with_organization("org-key").unwrap(), super::origin());
+            let script = Script::new().then(refusal.clone()).otherwise(ok("done"));
+            let stack =
+                tower::ServiceBuilder::new().layer(&layer).layer(ErrorClassifyLayer::new(OpenAi)).service(script);
+            let mut request = get();
+            if own {
+                request.headers_mut().insert("openai-organization", "org-mine".parse().unwrap());
+            }
+            assert_eq!(stack.clone().oneshot(request).await.unwrap().status(), 401);
+            assert_eq!(stack.oneshot(get()).await.is_err(), is_dead, "{code}");
+        }
+    }
+}

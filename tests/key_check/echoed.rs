@@ -215,3 +215,140 @@ async fn no_layer_of_the_crate_tells_it() {
     assert!(failed >= 6, "refusals and errors were among them: {failed}");
     hides(&heard.0.lock().unwrap(), "an event");
 }
+
+/// Servers that repeat it as they got it in a URL, in either case, or as they log it.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_encodes_what_it_repeats_gives_nothing_away() {
+    const ODD: &str = "ses+ame/key!";
+    const SPELLED: [&str; 5] =
+        [ODD, "ses%2Bame%2Fkey%21", "ses%2bame%2fkey%21", "c2VzK2FtZS9rZXkh", "%73%65%73%2b%61%6d%65%2f%6b%65%79%21"];
+    let api = Script::new().otherwise(tower_outbound::mock::answer(|sent| {
+        let of = sent.header("x-spell").and_then(|number| number.parse::<usize>().ok()).unwrap_or_default();
+        let text = format!(r#"{{"error":{{"message":"who is {} ?","code":"{0}"}}}}"#, SPELLED[of]);
+        status(400).header("content-type", "application/json").header("x-request-id", SPELLED[of]).body(text)
+    }));
+    let layer = KeyCheckLayer::new(named_key(ODD), origin());
+    let stack = ServiceBuilder::new().layer(&layer).layer(ErrorClassifyLayer::new(OpenAi)).service(api);
+    for (number, spelled) in SPELLED.into_iter().enumerate() {
+        let mut request = get();
+        request.headers_mut().insert("x-spell", number.into());
+        let response = stack.clone().oneshot(request).await.unwrap();
+        let error = ApiError::of(&response).unwrap();
+        assert_eq!((error.message(), error.code()), (Some("who is *** ?"), Some("***")), "{spelled}");
+        assert!(!format!("{error} {error:?}").contains(spelled));
+        let client = tower::service_fn(move |_: Request<Text>| {
+            std::future::ready(Err::<http::Response<Text>, BoxError>(format!("cannot log in with {spelled}").into()))
+        });
+        let error = layer.layer(client).oneshot(get()).await.unwrap_err();
+        assert_eq!(error.to_string(), "cannot log in with ***");
+        assert!(!all_of(&error).contains(spelled), "{}", all_of(&error));
+    }
+}
+
+/// A long text is cut, and not in the middle of a key.
+#[tokio::test(start_paused = true)]
+async fn a_text_that_is_cut_shows_no_part_of_it() {
+    let secret = "Wq7Zp2Lk9Xv4Tn8Rb5Jm3Hd6Gs1Fc0Ya";
+    let layer = KeyCheckLayer::new(named_key(secret), origin());
+    for (before, gap) in [(2030, " "), (2030, "."), (2045, " "), (1300, "."), (2047 - 32, " "), (2048 - 32, " ")] {
+        let text = format!("{}{gap}{secret} is unknown", ". ".repeat(before / 2));
+        for (text, filler) in [(text.clone(), ' '), (text.replacen(". ", "..", 2000), '.')] {
+            let body = serde_json::json!({"error": {"message": text, "code": "x"}}).to_string();
+            let step = status(400).header("content-type", "application/json").body(body);
+            let stack = ServiceBuilder::new().layer(&layer).layer(ErrorClassifyLayer::new(OpenAi));
+            let response = stack.service(Script::new().otherwise(step)).oneshot(get()).await.unwrap();
+            let error = ApiError::of(&response).unwrap();
+            let message = error.message().unwrap();
+            assert!(!message.contains("Wq7Zp2"), "{before} {filler:?}: {message}");
+        }
+    }
+    // Nobody knows the key here.
+    let unknown = ApiError::new(ErrorKind::Server, RetryHint::Backoff);
+    let unknown = unknown.with_message(&format!("{} {secret}", "x ".repeat(1013)));
+    assert!(!unknown.message().unwrap().contains("Wq7"), "{unknown:?}");
+}
+
+/// What a stream tells after it has begun.
+#[tokio::test(start_paused = true)]
+async fn the_errors_of_a_stream_are_masked() {
+    use tower_outbound::error_classify::StreamErrors;
+    let layer = KeyCheckLayer::new(named_key(PLAIN), origin());
+    let events = format!(
+        "data: {{\"choices\":[{{\"delta\":{{\"content\":\"Hi\"}}}}]}}\n\nevent: error\ndata: \
+         {{\"error\":{{\"message\":\"the key {PLAIN} has no money\",\"code\":\"{PLAIN}\"}}}}\n\n"
+    );
+    let stack = ServiceBuilder::new()
+        .layer(&layer)
+        .layer(ErrorClassifyLayer::new(OpenAi).failures_in_streams(true))
+        .service(Script::new().otherwise(ok(events).header("content-type", "text/event-stream")));
+    let response = stack.oneshot(get()).await.unwrap();
+    let errors: StreamErrors = response.extensions().get().cloned().expect("a stream");
+    http_body_util::BodyExt::collect(response.into_body()).await.unwrap();
+    let first = errors.first().expect("an error");
+    assert_eq!(first.message(), Some("the key *** has no money"));
+    hides(&format!("{first} {first:?} {errors:?} {errors:#?}"), "StreamErrors");
+}
+
+/// Its words are masked; its cause, which has them too, is not to be had any more.
+#[tokio::test(start_paused = true)]
+async fn no_cause_of_a_masked_error_shows_it() {
+    #[derive(Debug)]
+    struct Silent(#[expect(dead_code, reason = "shown by Debug alone")] &'static str);
+    impl std::fmt::Display for Silent {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("no comment")
+        }
+    }
+    impl std::error::Error for Silent {}
+    let layer = KeyCheckLayer::new(named_key(PLAIN), origin());
+    let known = |error: ApiError| {
+        let error: BoxError = error.with_source(Silent(PLAIN)).into();
+        std::future::ready(Err::<http::Response<Text>, BoxError>(error))
+    };
+    for message in ["fine words", "the key sesame!"] {
+        let client = tower::service_fn(move |_: Request<Text>| {
+            known(ApiError::new(ErrorKind::Overloaded, RetryHint::Backoff).with_message(message))
+        });
+        let error = layer.layer(client).oneshot(get()).await.unwrap_err();
+        hides(&all_of(&error), "an error");
+        assert_eq!(ApiError::from_error(&*error).kind(), ErrorKind::Overloaded);
+    }
+    let client = tower::service_fn(|_: Request<Text>| {
+        let mut response = http::Response::new(Text::default());
+        *response.status_mut() = http::StatusCode::BAD_REQUEST;
+        let error = ApiError::new(ErrorKind::InvalidRequest, RetryHint::Never).with_source(Silent(PLAIN));
+        response.extensions_mut().insert(error);
+        std::future::ready(Ok::<_, BoxError>(response))
+    });
+    let response = layer.layer(client).oneshot(get()).await.unwrap();
+    hides(&all_of(&ApiError::of(&response).unwrap().into()), "an ApiError's cause");
+}
+
+/// A source that is asked for the next key tells of the one that it gave.
+#[tokio::test(start_paused = true)]
+async fn what_a_source_says_is_masked() {
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let source = KeySource::function(move || {
+        let is_first = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+        async move { if is_first { Ok(named_key(PLAIN)) } else { Err(format!("{PLAIN} was revoked")) } }
+    });
+    let layer = KeyCheckLayer::new(source, origin());
+    let script = Script::new().otherwise(status(401));
+    assert_eq!(super::ask(&layer, &script).await, Ok(401));
+    let error = super::send(&layer, &script, get()).await.unwrap_err();
+    assert_eq!(layer.snapshot()[0].source_error.as_deref(), Some("*** was revoked"));
+    hides(&all_of(&error), "the refusal");
+}
+
+/// A meter for all keys together keeps what another key was told.
+#[tokio::test(start_paused = true)]
+async fn another_keys_answer_is_masked_for_all() {
+    let layer = KeyCheckLayer::new(named_key("other-key"), origin()).with_key(named_key(PLAIN));
+    let client = tower::service_fn(|_: Request<Text>| async {
+        Err::<http::Response<Text>, BoxError>("the key sesame! is spent, said other-key".into())
+    });
+    for _ in 0..2 {
+        let error = layer.layer(client).oneshot(get()).await.unwrap_err();
+        assert_eq!(error.to_string(), "the key *** is spent, said ***");
+    }
+}

@@ -314,3 +314,91 @@ async fn a_sound_key_goes_before_one_that_has_to_be_asked_for() {
     assert_eq!(ask(&layer, &script).await, Ok(200));
     assert_eq!(used(&script), ["100", "1"]);
 }
+
+/// Renewal was begun before the 401, and so knows nothing of it: it is no answer to it.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_asked_for_before_the_refusal_is_none() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let source = KeySource::function(move || {
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        async move {
+            sleep(if number == 1 { secs(5.0) } else { ms(1) }).await;
+            let key = named_key(if number < 2 { "sk-token-1" } else { "sk-token-2" });
+            Ok::<_, BoxError>(Token::new(key).expires_in(secs(100.0)))
+        }
+    });
+    let layer = KeyCheckLayer::new(source, origin());
+    assert_eq!(ask(&layer, &takes_from(1)).await, Ok(200));
+    sleep(secs(85.0)).await;
+    let script = takes_from(2);
+    assert_eq!(ask(&layer, &script).await, Ok(401), "and the renewal is under way");
+    assert_eq!(ask(&layer, &script).await, Ok(200), "asked again at once");
+    assert_eq!(asked.load(Ordering::Relaxed), 3);
+}
+
+/// That many calls hear of it makes it no more than one failure.
+#[tokio::test(start_paused = true)]
+async fn many_refusals_of_one_token_count_once() {
+    let (source, asked) = tokens(None, ms(1));
+    let layer = KeyCheckLayer::new(source, origin());
+    let script = Script::new().then_times(20, status(401).delay(secs(1.0))).otherwise(ok("done"));
+    let calls: JoinSet<_> = (0..20).map(|_| layer.layer(Told(script.clone())).oneshot(get())).collect();
+    for answer in calls.join_all().await {
+        assert_eq!(answer.unwrap().status(), 401);
+    }
+    assert_eq!(ask(&layer, &script).await, Ok(200), "asked at once, as after one");
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+}
+
+/// A source that failed for long, and gave another key at last, is not held to it when that one dies.
+#[tokio::test(start_paused = true)]
+async fn a_new_key_makes_up_for_the_failures_before_it() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let source = KeySource::function(move || {
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        async move { if number < 5 { Err("down") } else { Ok(named_key(&format!("sk-token-{number}"))) } }
+    });
+    let (layer, script) = (KeyCheckLayer::new(source, origin()), Script::new().then(status(401)).otherwise(ok("done")));
+    while ask(&layer, &script).await.is_err() {
+        sleep(ms(500)).await;
+    }
+    assert_eq!(ask(&layer, &script).await, Ok(200));
+    assert_eq!(asked.load(Ordering::Relaxed), 7);
+}
+
+/// On several threads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn on_many_threads_a_source_is_asked_once_for_all_who_wait() {
+    for _ in 0..20 {
+        let (source, asked) = tokens(None, ms(20));
+        let layer = KeyCheckLayer::new(source, origin());
+        let script = Script::new().otherwise(ok("done"));
+        let calls: JoinSet<_> = (0..64).map(|_| layer.layer(Told(script.clone())).oneshot(get())).collect();
+        for answer in calls.join_all().await {
+            assert_eq!(answer.unwrap().status(), 200);
+        }
+        assert_eq!((asked.load(Ordering::Relaxed), script.count()), (1, 64));
+    }
+}
+
+/// What a source gives is looked at as well as what is given at the start.
+#[tokio::test(start_paused = true)]
+async fn another_providers_key_from_a_source_is_refused_where_that_is_asked() {
+    let openai = || tower_outbound::Origin::parse("https://api.openai.com").unwrap();
+    let source = || KeySource::function(|| async { Ok::<_, BoxError>(named_key("sk-ant-api03-0123456789")) });
+    let request = || {
+        let mut request = get();
+        *request.uri_mut() = "https://api.openai.com/v1/models".parse().unwrap();
+        request
+    };
+    let lenient = KeyCheckLayer::new(source(), openai());
+    assert_eq!(send(&lenient, &Script::new().then(ok("done")), request()).await.unwrap().status(), 200);
+    let strict = KeyCheckLayer::new(source(), openai()).deny_warnings().unwrap();
+    let script = Script::new();
+    let error = send(&strict, &script, request()).await.unwrap_err();
+    let said = rejected(&error).1.keys()[0].source_error.clone().expect("why");
+    assert!(said.contains("looks like one of Anthropic"), "{said}");
+    script.assert_sent(0);
+}

@@ -1,6 +1,8 @@
 //! What the layers may cost where it can be told exactly: allocations, and the size of futures. The rest is in
 //! `cargo bench --bench overhead`, whose rows these are.
 
+#[path = "../../benches/overhead/checks.rs"]
+mod checks;
 #[path = "../../benches/overhead/harness.rs"]
 mod harness;
 #[path = "../../benches/overhead/line.rs"]
@@ -28,6 +30,7 @@ const NESTED_JSON: f64 = 1.0;
 fn the_path_that_does_not_wait_costs_no_more_than_allowed() {
     let rows: HashMap<_, _> = ours::happy()
         .into_iter()
+        .chain(checks::cases())
         .map(|mut case| {
             let (allocations, _) = allocations(&mut case);
             (case.name, (case.over, allocations, case.future_bytes))
@@ -55,6 +58,15 @@ fn the_path_that_does_not_wait_costs_no_more_than_allowed() {
         let more = allocations - rows[over.expect("a row to compare with")].1;
         assert!(more <= most, "{name}: {more} allocations more than without it, and {most} are allowed");
         assert!(future_bytes <= 512, "{name}: a future of {future_bytes} bytes");
+    }
+
+    // A body in memory is read where it lies.
+    let checked: Vec<_> = rows.iter().filter(|(name, _)| name.starts_with("RequestCheck")).collect();
+    assert!(checked.len() >= 6, "{}", checked.len());
+    for (name, (over, allocations, future_bytes)) in checked {
+        let more = allocations - rows[over.expect("a row to compare with")].1;
+        assert!(more <= 0.0, "{name}: {more} allocations more than without it");
+        assert!(*future_bytes <= 512, "{name}: a future of {future_bytes} bytes");
     }
 
     for mut case in ours::one_retry() {

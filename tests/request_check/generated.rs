@@ -18,7 +18,10 @@ fn message() -> impl Strategy<Value = Value> {
         prop::collection::vec(part, 1..4).prop_map(Value::from),
         Just(Value::Null)
     ];
-    (role, content).prop_map(|(role, content)| json!({"role": role, "content": content}))
+    (role, content).prop_map(|(role, content)| match role {
+        "tool" => json!({"role": role, "content": content, "tool_call_id": "call_1"}),
+        _ => json!({"role": role, "content": content}),
+    })
 }
 
 /// Anything at all, for fields that nobody knows.

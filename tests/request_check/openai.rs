@@ -80,6 +80,33 @@ fn messages_are_looked_into() {
 }
 
 #[test]
+fn what_a_message_must_have_hangs_on_its_role() {
+    let body = json!({"model": "m", "messages": [
+        {"role": "user"},
+        {"content": "Hi", "role": "system"},
+        {"name": "me", "role": "developer"},
+        {"role": "assistant", "tool_calls": []},
+        {"role": "tool", "content": "1"},
+        {"role": "tool", "tool_call_id": "call_1"},
+        {"role": "tool", "tool_call_id": "call_1", "content": "1"},
+    ]});
+    let content = |index| {
+        format!("/messages/{index}/content: found nothing, allowed is a string or an array of at least 1 or null")
+    };
+    assert_eq!(
+        told(CHAT, &body),
+        [
+            content(0),
+            content(2),
+            "/messages/4/tool_call_id: found nothing, allowed is a string or null".into(),
+            content(5),
+        ]
+    );
+    let escaped = r#"{"model":"m","messages":[{"role":"\u0075ser"}]}"#;
+    assert_eq!(send(&RequestCheckLayer::new().openai(), post(CHAT, escaped)).unwrap(), [content(0)]);
+}
+
+#[test]
 fn responses_need_an_input_or_what_stands_for_it() {
     assert_eq!(told(RESPONSES, &json!({"model": "m", "input": "Hi", "max_output_tokens": 16})), [""; 0]);
     assert_eq!(told(RESPONSES, &json!({"prompt": {"id": "pmpt_1"}})), [""; 0]);
@@ -102,10 +129,13 @@ fn responses_need_an_input_or_what_stands_for_it() {
 
 #[test]
 fn embeddings_take_texts_and_tokens() {
-    for input in [json!("Hi"), json!(["a", "b"]), json!([1, 2, 3]), json!([[1, 2], [3]])] {
+    let long = json!([vec![1; 8192], vec![2; 3000]]);
+    for input in [json!("Hi"), json!(["a", "b"]), json!([1, 2, 3]), json!([[1, 2], [3]]), json!(vec![1; 2048]), long] {
         assert_eq!(told(EMBEDDINGS, &json!({"model": "text-embedding-3-small", "input": input})), [""; 0]);
     }
-    for input in [json!(""), json!([]), json!(["a", ""]), json!([[]]), json!({}), json!(vec!["a"; 2049]), json!([-1])] {
+    let many = [json!(vec!["a"; 2049]), json!(vec![1; 2049]), json!(vec![[1]; 2049])];
+    let wrong = [json!(""), json!([]), json!(["a", ""]), json!([[]]), json!({}), json!([-1])];
+    for input in many.into_iter().chain(wrong) {
         assert_eq!(told(EMBEDDINGS, &json!({"model": "text-embedding-3-small", "input": input})).len(), 1, "{input}");
     }
     let wrong = told(EMBEDDINGS, &json!({"model": "m", "input": "a", "encoding_format": "hex", "dimensions": 0}));

@@ -59,3 +59,15 @@ fn readiness_is_the_inner_services() {
     );
     assert!(matches!(ready, Poll::Pending));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_request_keeps_no_permit() {
+    let limit = tower::limit::GlobalConcurrencyLimitLayer::new(1);
+    let mut one =
+        ServiceBuilder::new().layer(RequestCheckLayer::new()).layer(&limit).service(Script::new().otherwise(ok("{}")));
+    let mut other = one.clone();
+    assert!(crate::common::ready(&mut one).await.call(json("https://api.example/", "{")).await.is_err());
+    let call = async { crate::common::ready(&mut other).await.call(json("https://api.example/", "{}")).await };
+    let answer = tokio::time::timeout(crate::common::secs(60.0), call).await.expect("no deadlock");
+    assert_eq!(answer.unwrap().status(), 200);
+}
