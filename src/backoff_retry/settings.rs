@@ -6,15 +6,15 @@ use std::{
     time::Duration,
 };
 
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Response};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use rand::{RngExt, rngs::SmallRng};
 use tokio::time::Instant;
 use tower::BoxError;
 
-use super::{Attempt, Budget, Decision, Outcome, Policy, StopReason};
+use super::{Attempt, Budget, Decision, Outcome, Policy, StopReason, budget::Withdrawn};
 use crate::{ApiError, RetryHint};
 
-pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Which requests may be sent again when the first sending may have been processed.
 ///
@@ -82,7 +82,7 @@ impl<'a> Failed<'a> {
 
 impl Settings {
     /// Another attempt after this wait, for which so much was taken from the budget; or why not.
-    pub(super) fn decide(&self, failed: &Failed<'_>) -> Result<(Duration, u64), StopReason> {
+    pub(super) fn decide(&self, failed: &Failed<'_>) -> Result<(Duration, Withdrawn), StopReason> {
         let error = failed.error;
         if error.retry() == RetryHint::Never {
             return Err(StopReason::NotRetryable);
@@ -144,8 +144,16 @@ impl Settings {
         }
     }
 
+    /// The `Idempotency-Key` of a request that is to have one and has none.
+    #[inline]
+    pub(super) fn put_key<B>(&self, request: &mut Request<B>) {
+        if self.idempotency_keys && !request.method().is_idempotent() {
+            request.headers_mut().entry(IDEMPOTENCY_KEY).or_insert_with(|| self.new_key());
+        }
+    }
+
     /// A new `Idempotency-Key`: 128 random bits in hex.
-    pub(super) fn new_key(&self) -> HeaderValue {
+    fn new_key(&self) -> HeaderValue {
         let key = format!("{:032x}", self.rng().random::<u128>());
         HeaderValue::try_from(key).unwrap_or(HeaderValue::from_static("0"))
     }

@@ -4,7 +4,7 @@ use http::{Request, Response};
 use tokio::time::{Instant, Sleep, sleep};
 use tower::{BoxError, retry::Policy};
 
-use super::{BackoffRetryLayer, Decision, course::Course};
+use super::{BackoffRetryLayer, Decision, course::Course, future::is_good};
 use crate::{Call, Refused, body::Resend, find_cause, kept::Kept};
 
 /// The decisions of a [`BackoffRetryLayer`] as a [`tower::retry::Policy`], for stacks that have a `RetryLayer` already.
@@ -44,9 +44,14 @@ impl<B: Resend, RB> Policy<Request<B>, Response<RB>, BoxError> for TowerPolicy {
         }
         let now = Instant::now();
         let course = self.course.as_mut()?;
-        let request = (request.method(), request.headers(), request.extensions());
-        match course.judge(&self.layer, request, result, now)? {
-            Decision::Retry(wait) => Some(sleep(wait)),
+        let is_good = result.as_ref().is_ok_and(is_good);
+        let body = if is_good { None } else { request.body().resend() };
+        let traits = body.as_ref().map(|_| (request.method(), request.headers(), request.extensions()));
+        match course.judge(&self.layer, traits, result, now)? {
+            Decision::Retry(wait) => {
+                *request.body_mut() = body?;
+                Some(sleep(wait))
+            }
             Decision::Stop(_) => None,
         }
     }

@@ -238,7 +238,7 @@ impl<'a> World<'a> {
     fn begin(&mut self, now: Duration, client: usize) {
         let at = now.saturating_add(self.dice.gap(self.setting.rate));
         self.agenda.put(at, Event::Begin { client });
-        let course = self.clients[client].begin(self.start + now);
+        let course = self.clients[client].begin(&mut self.request, self.start + now);
         let call = Call { client, course };
         let place = match self.free.pop() {
             Some(place) => {
