@@ -3,9 +3,12 @@
 //! Retries help against a fault that hits one call, and harm when it hits all: then they are the load that keeps the
 //! server down. A budget allows the first and ends the second.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -214,6 +217,8 @@ struct Share {
     floor: f64,
     /// When the first call began: seconds are counted from here.
     since: OnceLock<Instant>,
+    /// When the next second begins; `None` before the first call.
+    next: Mutex<Option<Instant>>,
     /// The second that the books are at.
     second: AtomicU64,
     /// Calls in it that are not in the books yet.
@@ -239,6 +244,7 @@ impl Share {
             share,
             floor,
             since: OnceLock::new(),
+            next: Mutex::default(),
             second: AtomicU64::new(0),
             new_calls: AtomicU64::new(0),
             books: Mutex::default(),
@@ -249,19 +255,28 @@ impl Share {
         now.saturating_duration_since(*self.since.get_or_init(|| now)).as_secs()
     }
 
-    /// Every call passes here: the books are opened once a second.
+    /// Every call passes here: the books are opened once a second, and nobody waits for who does it. Two times are
+    /// compared for a fraction of what their difference costs.
     #[inline]
     fn call(&self, now: Instant) {
-        let second = self.second(now);
-        if second > self.second.load(Ordering::Relaxed) {
-            drop(self.open(second));
+        if let Ok(mut next) = self.next.try_lock()
+            && next.is_none_or(|next| now >= next)
+        {
+            *next = self.turn(now);
         }
         self.new_calls.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The books, with the calls so far entered, and at this second however long ago the last one was.
+    /// When the next second begins.
     #[cold]
     #[inline(never)]
+    fn turn(&self, now: Instant) -> Option<Instant> {
+        let second = self.second(now);
+        drop(self.open(second));
+        self.since.get()?.checked_add(Duration::from_secs(second + 1))
+    }
+
+    /// The books, with the calls so far entered, and at this second however long ago the last one was.
     fn open(&self, second: u64) -> MutexGuard<'_, Books> {
         let mut guard = self.books();
         let books = &mut *guard;
@@ -323,8 +338,6 @@ impl Books {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     /// So many calls a second for so many seconds, each failing until the budget says no; the load as a multiple.
@@ -419,5 +432,78 @@ mod tests {
         let small = Budget::retry_tokens(5);
         assert!(small.withdraw(ErrorKind::Server, now).is_some());
         assert!(small.withdraw(ErrorKind::Server, now).is_none());
+    }
+
+    /// So many retries are allowed at this moment.
+    fn allowed(budget: &Budget, now: Instant) -> usize {
+        (0..1000).filter(|_| budget.withdraw(ErrorKind::Server, now).is_some()).count()
+    }
+
+    #[test]
+    fn fractions_add_up_however_few_calls_there_are() {
+        let now = Instant::now();
+        for (share, every) in [(0.1, 1), (0.1, 100), (0.05, 1), (0.01, 7), (0.3, 3600)] {
+            let budget = Budget::share_of_traffic(share).floor(0.0);
+            let sent: usize = (0..1000_u64)
+                .map(|call| {
+                    let now = now + Duration::from_secs(call * every);
+                    budget.call(now);
+                    usize::from(budget.withdraw(ErrorKind::Server, now).is_some())
+                })
+                .sum();
+            assert_eq!(sent, (1000.0 * share) as usize, "{share} of a call every {every} s");
+        }
+    }
+
+    #[test]
+    fn old_traffic_is_no_credit_and_fresh_traffic_is() {
+        let now = Instant::now();
+        let budget = Budget::share_of_traffic(0.1).floor(0.0);
+        let calls = |at: Duration| (0..1000).for_each(|_| budget.call(now + at));
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        // Nobody asked for a retry meanwhile.
+        calls(Duration::ZERO);
+        budget.call(now + hours(3));
+        assert_eq!(allowed(&budget, now + hours(3)), 0);
+        calls(hours(6));
+        assert_eq!(allowed(&budget, now + hours(6) + Duration::from_secs(9)), 100);
+        // A call that waited elsewhere for long counts when it comes.
+        calls(hours(1));
+        assert_eq!(allowed(&budget, now + hours(6) + Duration::from_secs(10)), 100);
+    }
+
+    /// As the docs say: what the last ten seconds allowed comes on top once.
+    #[test]
+    fn in_the_first_window_of_an_outage_it_is_a_fifth_and_then_a_tenth() {
+        let start = Instant::now();
+        let budget = Budget::share_of_traffic(0.1).floor(0.0);
+        let at = |call: u64| start + Duration::from_millis(call * 10);
+        (0..100_000).for_each(|call| budget.call(at(call)));
+        let window = |first: u64| {
+            (first..first + 1000).fold(0, |sent, call| {
+                budget.call(at(call));
+                sent + allowed(&budget, at(call))
+            })
+        };
+        assert_eq!([window(100_000), window(101_000), window(102_000)], [200, 100, 100]);
+    }
+
+    #[test]
+    fn what_is_given_back_is_there_again_but_no_longer_than_it_would_have_been() {
+        let now = Instant::now();
+        let budget = Budget::share_of_traffic(0.5).floor(0.0);
+        (0..2).for_each(|_| budget.call(now));
+        let taken = budget.withdraw(ErrorKind::Server, now).expect("half of two");
+        assert_eq!(allowed(&budget, now), 0);
+        budget.give_back(taken);
+        let taken = budget.withdraw(ErrorKind::Server, now).expect("given back");
+        budget.call(now + Duration::from_secs(11));
+        budget.give_back(taken);
+        assert_eq!(allowed(&budget, now + Duration::from_secs(11)), 0);
+
+        let floor = Budget::share_of_traffic(0.0).floor(0.1);
+        let taken = floor.withdraw(ErrorKind::Server, now).expect("one of ten");
+        floor.give_back(taken);
+        assert_eq!(allowed(&floor, now), 10);
     }
 }

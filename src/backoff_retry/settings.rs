@@ -26,7 +26,7 @@ pub enum Repeat {
     /// marks with [`Idempotent`].
     #[default]
     Idempotent,
-    /// All, as the OpenAI SDKs do. A POST that was processed and whose answer got lost is then billed twice.
+    /// All, as the OpenAI SDKs do. A POST sent twice is billed twice: one that was processed, and whose answer got lost.
     All,
 }
 
@@ -48,6 +48,8 @@ pub(super) struct Settings {
     pub(super) marks: bool,
     pub(super) on_retry: Option<OnRetry>,
     pub(super) rng: Mutex<SmallRng>,
+    /// Of idempotency keys: never seeded.
+    pub(super) keys: Mutex<SmallRng>,
     pub(super) held_jitter: Option<f64>,
 }
 
@@ -154,7 +156,8 @@ impl Settings {
 
     /// A new `Idempotency-Key`: 128 random bits in hex.
     fn new_key(&self) -> HeaderValue {
-        let key = format!("{:032x}", self.rng().random::<u128>());
+        let random: u128 = self.keys.lock().unwrap_or_else(PoisonError::into_inner).random();
+        let key = format!("{random:032x}");
         HeaderValue::try_from(key).unwrap_or(HeaderValue::from_static("0"))
     }
 

@@ -81,3 +81,81 @@ async fn the_source_is_read_once_however_often_the_body_goes() {
     script.assert_sent(3);
     assert_eq!(pulled.load(std::sync::atomic::Ordering::Relaxed), 8);
 }
+
+/// Answers each attempt at once, the first ones with these failures, while a task of its own reads on what comes.
+fn answers_early(
+    failures: u32,
+    in_memory: bool,
+    read: std::sync::Arc<std::sync::Mutex<Vec<Option<Bytes>>>>,
+) -> impl tower::Service<Piped, Response = http::Response<http_body_util::Full<Bytes>>, Error = tower::BoxError> + Clone
+{
+    tower::service_fn(move |request: Piped| {
+        let attempt = request.extensions().get::<tower_outbound::Call>().map_or(1, |call| call.attempt());
+        let read = read.clone();
+        let upload = tokio::spawn(async move {
+            let whole = request.into_body().collect().await.ok().map(http_body_util::Collected::to_bytes);
+            read.lock().unwrap().push(whole);
+        });
+        async move {
+            let mut response = http::Response::new(http_body_util::Full::default());
+            if attempt <= failures {
+                let error = tower_outbound::ApiError::new(
+                    tower_outbound::ErrorKind::Overloaded,
+                    tower_outbound::RetryHint::Backoff,
+                );
+                response.extensions_mut().insert(error.with_body_in_memory(in_memory));
+                *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+            } else {
+                upload.await?;
+            }
+            Ok(response)
+        }
+    })
+}
+
+type Piped =
+    Request<ReplayBody<std::pin::Pin<Box<dyn http_body::Body<Data = Bytes, Error = std::convert::Infallible> + Send>>>>;
+
+/// Four bytes every so many milliseconds, of which eight are kept.
+fn slow_put(chunks: usize, pause: u64) -> Piped {
+    let chunks = stream::unfold(0, move |sent| async move {
+        tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
+        (sent < chunks).then(|| (Ok(Frame::data(Bytes::from_static(b"four"))), sent + 1))
+    });
+    let source: std::pin::Pin<Box<dyn http_body::Body<Data = Bytes, Error = _> + Send>> =
+        Box::pin(StreamBody::new(chunks));
+    Request::put("https://api.example/").body(ReplayBody::new(source, 8)).unwrap()
+}
+
+/// The upload went on through the wait, past what is kept: nothing is sent without its body, and the caller is told.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_used_up_while_its_retry_waits_is_not_sent_again() {
+    for in_memory in [true, false] {
+        let read = std::sync::Arc::default();
+        let service = every_second().layer(answers_early(1, in_memory, std::sync::Arc::clone(&read)));
+        let result = service.oneshot(slow_put(5, 100)).await;
+        let told = match &result {
+            Ok(response) => (true, response.status().as_u16(), report(response).clone()),
+            Err(error) => {
+                let error = tower_outbound::find_cause::<tower_outbound::backoff_retry::RetryError>(&**error);
+                let error = error.expect("a RetryError");
+                assert_eq!(error.error().kind(), tower_outbound::ErrorKind::Overloaded);
+                (false, 503, error.report().clone())
+            }
+        };
+        assert_eq!((told.0, told.1, told.2.attempts, told.2.stopped), (in_memory, 503, 1, Some(StopReason::BodySpent)));
+        assert_eq!(*read.lock().unwrap(), [Some(Bytes::from_static(b"fourfourfourfourfour"))]);
+    }
+}
+
+/// As long as it is kept it goes again; and then the upload that nobody waits for cannot take the rest of it away.
+#[tokio::test(start_paused = true)]
+async fn the_upload_of_the_failed_attempt_does_not_use_up_the_body_of_the_next() {
+    let read = std::sync::Arc::default();
+    let service = every_second().layer(answers_early(1, false, std::sync::Arc::clone(&read)));
+    let response = service.oneshot(slow_put(5, 700)).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let read = read.lock().unwrap();
+    assert_eq!(read.iter().flatten().collect::<Vec<_>>(), ["fourfourfourfourfour"]);
+    assert_eq!(read.len(), 2, "and the first broke off");
+}
