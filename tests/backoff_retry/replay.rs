@@ -36,7 +36,9 @@ impl Wake for Woken {
     }
 }
 
-fn poll<B: Body + Unpin>(body: &mut B, waker: &Waker) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+type Polled<B> = Poll<Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>>;
+
+fn poll<B: Body + Unpin>(body: &mut B, waker: &Waker) -> Polled<B> {
     Pin::new(body).poll_frame(&mut Context::from_waker(waker))
 }
 
