@@ -4,10 +4,11 @@
 //!     cargo run --release --example million
 
 mod bodies;
+mod memory;
 mod run;
 mod server;
 
-use std::{error::Error, fs};
+use std::error::Error;
 
 use clap::Parser;
 
@@ -32,13 +33,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     #[allow(clippy::disallowed_methods, reason = "tokio's clock is paused, and this is the real one")]
     let start = std::time::Instant::now();
     let requests = options.requests;
+    let watch = memory::Watch::begin();
+    let seen = watch.clone();
     let totals = runtime.block_on(run::run(requests, options.workers.max(1), options.seed, move |totals| {
         println!(
-            "{:>9} answered, {:>9} sent, {:>5.1} s, {}",
+            "{:>9} answered, {:>9} sent, {:>5.1} s, {:.2} MiB held",
             totals.answered,
             totals.sent,
             start.elapsed().as_secs_f64(),
-            memory().map_or_else(|| "memory unknown".into(), |kib| format!("{:.1} MiB", kib as f64 / 1024.0)),
+            seen.look() as f64 / f64::from(1 << 20),
         );
     }));
 
@@ -62,13 +65,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         totals.took.as_secs_f64(),
         start.elapsed().as_secs_f64()
     );
+    drop(runtime);
+    if let Some(fault) = watch.fault() {
+        return Err(fault.into());
+    }
     let sound = totals.answered == requests && totals.open + totals.in_flight == 0 && totals.wrongs.is_empty();
     if sound { Ok(()) } else { Err("not every request was answered exactly once, by the rules".into()) }
-}
-
-/// What of this process is in memory, in KiB, where the system says so.
-fn memory() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.split_whitespace().next()?.parse().ok()
 }

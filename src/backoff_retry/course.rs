@@ -8,6 +8,7 @@ use tower::BoxError;
 
 use super::{
     BackoffRetryLayer, Decision, StopReason,
+    budget::Withdrawn,
     settings::{Failed, outcome},
 };
 use crate::{Call, failure};
@@ -20,7 +21,7 @@ pub(crate) struct Course {
     attempts: u32,
     last_wait: Duration,
     /// What the last retry took from the budget.
-    withdrawn: Option<u64>,
+    withdrawn: Option<Withdrawn>,
 }
 
 /// Of a request, what a decision may rest on.
@@ -41,20 +42,28 @@ impl Course {
         Self { deadline: call.and_then(Call::deadline).into_iter().chain(own).min(), ..Self::at(start) }
     }
 
+    /// As [`begin`](Self::begin), with all that the layer itself adds to a request.
+    #[cfg(feature = "mock")]
+    pub(crate) fn begin_with(layer: &BackoffRetryLayer, request: &mut http::Request<()>, now: Instant) -> Self {
+        layer.settings.put_key(request);
+        Self::begin(layer, request.extensions().get(), now)
+    }
+
     /// Attempts that have ended.
     pub(crate) fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// What follows this outcome by all that the layer says; `None` after a success.
+    /// What follows this outcome by all that the layer says; `None` after a success. Without a request, its body cannot
+    /// go again.
     pub(crate) fn judge<RB>(
         &mut self,
         layer: &BackoffRetryLayer,
-        request: Traits<'_>,
+        request: Option<Traits<'_>>,
         result: &Result<Response<RB>, BoxError>,
         now: Instant,
     ) -> Option<Decision> {
-        let decision = self.judge_by(|failed| layer.settings.decide(failed), Some(request), result, now);
+        let decision = self.judge_by(|failed| layer.settings.decide(failed), request, result, now);
         if decision.is_none() {
             layer.settings.budget.succeeded(self.withdrawn);
         }
@@ -78,7 +87,7 @@ impl Course {
                 RetryHint::After(hint) => hint,
             };
             match policy.decide(&failed.attempt(random)) {
-                Decision::Retry(wait) => Ok((wait.max(floor), 0)),
+                Decision::Retry(wait) => Ok((wait.max(floor), Withdrawn::Nothing)),
                 Decision::Stop(reason) => Err(reason),
             }
         };
@@ -87,7 +96,7 @@ impl Course {
 
     fn judge_by<RB>(
         &mut self,
-        decide: impl FnOnce(&Failed<'_>) -> Result<(Duration, u64), StopReason>,
+        decide: impl FnOnce(&Failed<'_>) -> Result<(Duration, Withdrawn), StopReason>,
         request: Option<Traits<'_>>,
         result: &Result<Response<RB>, BoxError>,
         now: Instant,

@@ -29,7 +29,7 @@ pin_project! {
         // `None` if the request's body can go only once.
         pub(super) kept: Option<Kept<B>>,
         // `None`: a retry further out owns the call.
-        pub(super) trip: Option<Trip<S, B, RB>>,
+        pub(super) trip: Option<Trip<S, RB>>,
     }
 }
 
@@ -44,6 +44,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        let mut has_sent = false;
         loop {
             if let Some(future) = this.attempt.as_mut().as_pin_mut() {
                 let mut result = ready!(future.poll(cx)).map_err(Into::into);
@@ -62,11 +63,18 @@ where
                 this.attempt.set(None);
             }
             let (Some(trip), Some(kept)) = (&mut *this.trip, &*this.kept) else { return Poll::Pending };
-            match ready!(trip.poll_next(cx)) {
+            if has_sent {
+                // Nothing had to be waited for: others have their turn, a time limit further out among them.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let next = ready!(trip.poll_next(cx));
+            match next.and_then(|service| Ok((service, kept.body().ok_or_else(Missed::body)?))) {
                 Ok((mut service, body)) => {
                     let mut request = kept.again(body);
-                    trip.mark(&mut request);
+                    trip.send(&mut request);
                     this.attempt.set(Some(service.call(request)));
+                    has_sent = true;
                 }
                 Err(Missed { error, reason }) => return Poll::Ready(trip.give_up(error, reason)),
             }
@@ -76,7 +84,7 @@ where
 
 /// Asked of every answer; mostly nobody said anything about it.
 #[inline]
-fn is_good<RB>(response: &Response<RB>) -> bool {
+pub(super) fn is_good<RB>(response: &Response<RB>) -> bool {
     let extensions = response.extensions();
     response.status().as_u16() < 400 && (extensions.is_empty() || extensions.get::<ApiError>().is_none())
 }

@@ -41,6 +41,7 @@ impl BackoffRetryLayer {
             marks: true,
             on_retry: None,
             rng: Mutex::new(rand::make_rng()),
+            keys: Mutex::new(rand::make_rng()),
             held_jitter: None,
         })
     }
@@ -48,7 +49,11 @@ impl BackoffRetryLayer {
     /// As OpenAI's SDKs do: three attempts, 0.5 s doubling to 8 s less up to a quarter, a hint of up to 120 s waited
     /// exactly, every method repeated, no budget, and `x-stainless-retry-count` on each attempt.
     ///
-    /// Otherwise than they, it gives up at once on a spent quota, and on a hint over 120 s.
+    /// **A POST sent twice is billed twice**: one that was processed and whose answer got lost, or that ended in a 500, is
+    /// sent again. [`repeat(Repeat::Idempotent)`](Self::repeat) leaves that out.
+    ///
+    /// Otherwise than they, it gives up at once on a spent quota, on a hint over 120 s, and on statuses that are the same
+    /// tomorrow (501, 505, 508, 510, 511); and sends again what the server says will pass: 423 (locked) and 425 (too early).
     #[must_use]
     pub fn openai_sdk() -> Self {
         let backoff = Backoff::exponential(Duration::from_millis(500)).jitter(Jitter::Proportional(0.25));
@@ -61,6 +66,9 @@ impl BackoffRetryLayer {
 
     /// As the AWS SDKs' standard mode does: three attempts, a random part of 1 s doubling to 20 s, every method
     /// repeated, and a bucket of 500 retry tokens.
+    ///
+    /// **A POST sent twice is billed twice**, or done twice: AWS's APIs take tokens against that, others may not.
+    /// [`repeat(Repeat::Idempotent)`](Self::repeat) leaves it out.
     #[must_use]
     pub fn aws_standard() -> Self {
         let backoff = Backoff::exponential(Duration::from_secs(1)).cap(Duration::from_secs(20));
@@ -81,6 +89,7 @@ impl BackoffRetryLayer {
             count_header: old.count_header.clone(),
             on_retry: old.on_retry.clone(),
             rng: Mutex::new(rng),
+            keys: Mutex::new(rand::make_rng()),
             ..*old
         };
         change(&mut settings);
@@ -125,8 +134,9 @@ impl BackoffRetryLayer {
         self.change(|settings| settings.max_elapsed = Some(max_elapsed))
     }
 
-    /// The longest single wait accepted: a server that asks for more gets no retry, and the caller its answer at
-    /// once. Default: 120 s.
+    /// The longest single wait accepted, whoever asks for it: the server, the policy, or a meter further in. For a longer
+    /// one there is no retry, and the caller has the answer at once. What jitter adds to a server's hint is no reason to end
+    /// a call: it is cut off here. Default: 120 s.
     #[must_use]
     pub fn max_wait(self, max_wait: Duration) -> Self {
         self.change(|settings| settings.max_wait = max_wait)
@@ -164,7 +174,8 @@ impl BackoffRetryLayer {
         self.change(|settings| settings.on_retry = Some(Arc::new(on_retry)))
     }
 
-    /// Makes the jitter repeatable, for tests.
+    /// Makes the jitter repeatable, for tests. An `Idempotency-Key` is never drawn from it: two processes with one seed
+    /// would send different requests under the same key.
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
         self.change(|settings| settings.rng = Mutex::new(SmallRng::seed_from_u64(seed)))

@@ -6,15 +6,15 @@ use std::{
     time::Duration,
 };
 
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Response};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use rand::{RngExt, rngs::SmallRng};
 use tokio::time::Instant;
 use tower::BoxError;
 
-use super::{Attempt, Budget, Decision, Outcome, Policy, StopReason};
+use super::{Attempt, Budget, Decision, Outcome, Policy, StopReason, budget::Withdrawn};
 use crate::{ApiError, RetryHint};
 
-pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Which requests may be sent again when the first sending may have been processed.
 ///
@@ -26,7 +26,7 @@ pub enum Repeat {
     /// marks with [`Idempotent`].
     #[default]
     Idempotent,
-    /// All, as the OpenAI SDKs do. A POST that was processed and whose answer got lost is then billed twice.
+    /// All, as the OpenAI SDKs do. A POST sent twice is billed twice: one that was processed, and whose answer got lost.
     All,
 }
 
@@ -48,6 +48,8 @@ pub(super) struct Settings {
     pub(super) marks: bool,
     pub(super) on_retry: Option<OnRetry>,
     pub(super) rng: Mutex<SmallRng>,
+    /// Of idempotency keys: never seeded.
+    pub(super) keys: Mutex<SmallRng>,
     pub(super) held_jitter: Option<f64>,
 }
 
@@ -82,7 +84,7 @@ impl<'a> Failed<'a> {
 
 impl Settings {
     /// Another attempt after this wait, for which so much was taken from the budget; or why not.
-    pub(super) fn decide(&self, failed: &Failed<'_>) -> Result<(Duration, u64), StopReason> {
+    pub(super) fn decide(&self, failed: &Failed<'_>) -> Result<(Duration, Withdrawn), StopReason> {
         let error = failed.error;
         if error.retry() == RetryHint::Never {
             return Err(StopReason::NotRetryable);
@@ -144,9 +146,18 @@ impl Settings {
         }
     }
 
+    /// The `Idempotency-Key` of a request that is to have one and has none.
+    #[inline]
+    pub(super) fn put_key<B>(&self, request: &mut Request<B>) {
+        if self.idempotency_keys && !request.method().is_idempotent() {
+            request.headers_mut().entry(IDEMPOTENCY_KEY).or_insert_with(|| self.new_key());
+        }
+    }
+
     /// A new `Idempotency-Key`: 128 random bits in hex.
-    pub(super) fn new_key(&self) -> HeaderValue {
-        let key = format!("{:032x}", self.rng().random::<u128>());
+    fn new_key(&self) -> HeaderValue {
+        let random: u128 = self.keys.lock().unwrap_or_else(PoisonError::into_inner).random();
+        let key = format!("{random:032x}");
         HeaderValue::try_from(key).unwrap_or(HeaderValue::from_static("0"))
     }
 

@@ -4,14 +4,19 @@ use http::{Request, Response};
 use tokio::time::{Instant, Sleep, sleep};
 use tower::{BoxError, retry::Policy};
 
-use super::{BackoffRetryLayer, Decision, course::Course};
+use super::{BackoffRetryLayer, Decision, course::Course, future::is_good};
 use crate::{Call, Refused, body::Resend, find_cause, kept::Kept};
 
 /// The decisions of a [`BackoffRetryLayer`] as a [`tower::retry::Policy`], for stacks that have a `RetryLayer` already.
 ///
-/// It decides the same and keeps to the same budget and deadlines. What tower's retry leaves no room for is missing:
-/// the report, the mark, headers on the first attempt, the protocol with a `QuotaMeter` and a `KeyCheck`; and the rest of a
-/// failed response is not read, so that its connection is lost.
+/// It decides the same, draws on the same budget, and begins no wait that would end after the deadline. What tower's retry
+/// leaves no room for is missing: the report, the mark, all headers it may add (the count, an `Idempotency-Key`), the
+/// protocol with a `QuotaMeter` and a `KeyCheck`; the rest of a failed response is not read, so that its connection is
+/// lost; what a retry took from the budget that is then not sent is not given back; and a service that is late to be ready
+/// is called after the deadline all the same.
+///
+/// A body is asked for before the wait: a [`ReplayBody`](crate::body::ReplayBody) that is used up meanwhile breaks off with an
+/// error, and is not sent as an empty one.
 ///
 /// ```
 /// use tower::{ServiceBuilder, retry::RetryLayer};
@@ -44,9 +49,14 @@ impl<B: Resend, RB> Policy<Request<B>, Response<RB>, BoxError> for TowerPolicy {
         }
         let now = Instant::now();
         let course = self.course.as_mut()?;
-        let request = (request.method(), request.headers(), request.extensions());
-        match course.judge(&self.layer, request, result, now)? {
-            Decision::Retry(wait) => Some(sleep(wait)),
+        let is_good = result.as_ref().is_ok_and(is_good);
+        let body = if is_good { None } else { request.body().resend() };
+        let traits = body.as_ref().map(|_| (request.method(), request.headers(), request.extensions()));
+        match course.judge(&self.layer, traits, result, now)? {
+            Decision::Retry(wait) => {
+                *request.body_mut() = body?;
+                Some(sleep(wait))
+            }
             Decision::Stop(_) => None,
         }
     }

@@ -16,25 +16,26 @@ use tower_service::Service;
 
 use super::{
     RetryError, RetryReport, StopReason,
+    budget::{Unsent, Withdrawn},
     service::Shared,
-    settings::{Failed, IDEMPOTENCY_KEY, Settings, outcome},
+    settings::{Failed, Settings, outcome},
     wait::{Missed, Plan, Wait},
 };
 use crate::{Again, ApiError, Call, Refused, body::Resend, call::next_seq, find_cause, kept::Kept};
 
 /// A call on its way.
-pub(super) struct Trip<S, B, RB> {
+pub(super) struct Trip<S, RB> {
     shared: Arc<Shared<S>>,
     arrival: Arrival,
     /// Only once something went wrong; then one allocation for all that has to be known and waited for.
-    setback: Option<Pin<Box<Setback<S, B, RB>>>>,
+    setback: Option<Pin<Box<Setback<S, RB>>>>,
 }
 
 pin_project! {
-    struct Setback<S, B, RB> {
+    struct Setback<S, RB> {
         past: Past<RB>,
         #[pin]
-        wait: Wait<S, B, RB>,
+        wait: Wait<S, RB>,
     }
 }
 
@@ -45,7 +46,9 @@ struct Past<RB> {
     made: (u32, u32),
     last_wait: Duration,
     /// What the last retry took from the budget.
-    withdrawn: Option<u64>,
+    withdrawn: Option<Withdrawn>,
+    /// What the next one did.
+    unsent: Option<Unsent>,
     /// The last failed response, where it is whole in memory.
     response: Option<Response<RB>>,
     /// The last failure.
@@ -70,14 +73,12 @@ impl Arrival {
             // Nobody asks for the place in line of a call that is not marked.
             None => (if settings.marks { next_seq() } else { 0 }, Instant::now(), None),
         };
-        if !request.extensions().is_empty() {
-            // It is put in anew for each attempt, and need not be kept.
+        if settings.marks && !request.extensions().is_empty() {
+            // It is put in anew for each attempt, and need not be kept. Without a mark the caller's own goes along.
             request.extensions_mut().remove::<Call>();
         }
         settings.budget.call(start);
-        if settings.idempotency_keys && !request.method().is_idempotent() {
-            request.headers_mut().entry(IDEMPOTENCY_KEY).or_insert_with(|| settings.new_key());
-        }
+        settings.put_key(request);
         Some(Self { seq, start, deadline })
     }
 
@@ -113,23 +114,28 @@ impl Arrival {
     }
 }
 
-impl<S, B: Resend, RB: Body> Trip<S, B, RB> {
+impl<S, RB: Body> Trip<S, RB> {
     #[inline]
     pub(super) fn new(shared: Arc<Shared<S>>, arrival: Arrival) -> Self {
         Self { shared, arrival, setback: None }
     }
 
-    /// Marks the attempt that comes now.
-    pub(super) fn mark(&self, request: &mut Request<B>) {
-        let report = self.setback.as_ref().map(|setback| &setback.past.report);
-        let made = report.map_or((1, 0), |report| (report.attempts, report.resends));
+    /// Marks the attempt that is sent now.
+    pub(super) fn send<B>(&mut self, request: &mut Request<B>) {
+        let past = self.setback.as_mut().map(|setback| setback.as_mut().project().past);
+        let made = past.map_or((1, 0), |past| {
+            if let Some(unsent) = past.unsent.take() {
+                past.withdrawn = unsent.sent();
+            }
+            (past.report.attempts, past.report.resends)
+        });
         self.arrival.mark(request, &self.shared.settings, made, true);
     }
 
     /// What the caller gets after this outcome; `None` if another attempt follows.
     #[cold]
     #[inline(never)]
-    pub(super) fn judge(
+    pub(super) fn judge<B: Resend>(
         &mut self,
         kept: Option<&Kept<B>>,
         error: ApiError,
@@ -142,6 +148,7 @@ impl<S, B: Resend, RB: Body> Trip<S, B, RB> {
             Ok(response) => response.extensions().get::<Again>().copied(),
             Err(error) if find_cause::<Refused>(&**error).is_some() => {
                 let Err(refusal) = result else { return Some(result) };
+                self.take_back();
                 return Some(self.give_up(refusal, StopReason::Refused));
             }
             Err(error) => find_cause::<Again>(&**error).copied(),
@@ -156,32 +163,33 @@ impl<S, B: Resend, RB: Body> Trip<S, B, RB> {
         let setback = setback.as_mut().project();
         let (past, settings) = (setback.past, &*self.shared.settings);
         let (now, deadline) = (Instant::now(), self.arrival.deadline(settings));
-        let body = kept.and_then(Kept::body);
+        // Whether it can go; it is taken when it goes, for what is left of the last sending may still be read.
+        let kept = kept.filter(|kept| kept.body().is_some());
         let next = match again {
             Some(again) => past.defer(settings, again, now, deadline),
-            None => past.retry(settings, &self.arrival, body.as_ref().and(kept), &result, now, deadline),
+            None => past.retry(settings, &self.arrival, kept, &result, now, deadline),
         };
-        let next = next.and_then(|until| Ok((until, body.ok_or(StopReason::BodySpent)?)));
+        let next = next.and_then(|until| kept.map(|_| until).ok_or(StopReason::BodySpent));
         if again.is_none() || next.is_err() {
             past.report.kinds.push(past.error.kind());
         }
         match next {
-            Ok((until, body)) => {
+            Ok(until) => {
                 past.made = (past.report.attempts, past.report.resends);
                 match again {
                     Some(_) => past.report.resends += 1,
                     None => past.report.attempts += 1,
                 }
                 let plan = Plan { now, until, deadline, rest: past.put_aside(result) };
-                setback.wait.begin(self.shared.fresh_service(), body, plan);
+                setback.wait.begin(self.shared.fresh_service(), plan);
                 None
             }
             Err(reason) => Some(self.finish(result, reason)),
         }
     }
 
-    /// Ready with what the next attempt needs.
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<(S, B), Missed>>
+    /// Ready with the service for the next attempt.
+    pub(super) fn poll_next<B>(&mut self, cx: &mut Context<'_>) -> Poll<Result<S, Missed>>
     where
         S: Service<Request<B>>,
         S::Error: Into<BoxError>,
@@ -197,7 +205,7 @@ impl<S, B: Resend, RB: Body> Trip<S, B, RB> {
         let settings = &self.shared.settings;
         let Some(setback) = &mut self.setback else { return settings.budget.succeeded(None) };
         let past = setback.as_mut().project().past;
-        settings.budget.succeeded(past.withdrawn);
+        settings.budget.succeeded(past.withdrawn.take());
         response.extensions_mut().insert(past.report.clone());
     }
 
@@ -218,11 +226,23 @@ impl<S, B: Resend, RB: Body> Trip<S, B, RB> {
         result.map_err(|source| RetryError::new(report, past.error.clone(), source).into())
     }
 
+    /// The retry under way was refused by a gate: it was not sent, and costs nothing.
+    fn take_back(&mut self) {
+        let Some(setback) = &mut self.setback else { return };
+        let past = setback.as_mut().project().past;
+        if past.report.attempts > past.made.0
+            && let Some(withdrawn) = past.withdrawn.take()
+        {
+            self.shared.settings.budget.give_back(withdrawn);
+        }
+    }
+
     /// Another attempt was to follow and was not sent, because the service was not ready or a gate said no: the last
     /// response, if it is still at hand, tells the caller more.
     pub(super) fn give_up(&mut self, error: BoxError, reason: StopReason) -> Result<Response<RB>, BoxError> {
         let Some(setback) = &mut self.setback else { return Err(error) };
         let past = setback.as_mut().project().past;
+        past.unsent = None;
         (past.report.attempts, past.report.resends) = past.made;
         let response = past.response.take();
         self.finish(response.ok_or(error), reason)
@@ -232,7 +252,7 @@ impl<S, B: Resend, RB: Body> Trip<S, B, RB> {
 impl<RB> Past<RB> {
     fn new(error: ApiError) -> Self {
         let report = RetryReport { attempts: 1, ..RetryReport::default() };
-        Self { report, made: (1, 0), last_wait: Duration::ZERO, withdrawn: None, response: None, error }
+        Self { report, made: (1, 0), last_wait: Duration::ZERO, withdrawn: None, unsent: None, response: None, error }
     }
 
     /// A layer further in asks for the request once more, and sees to the waiting: so it goes now.
@@ -270,7 +290,7 @@ impl<RB> Past<RB> {
             outcome: outcome(result),
             now,
         })?;
-        self.withdrawn = Some(withdrawn);
+        self.unsent = Some(Unsent::new(&settings.budget, withdrawn));
         self.last_wait = wait;
         self.report.waited = self.report.waited.saturating_add(wait);
         now.checked_add(wait).ok_or(StopReason::WaitTooLong)

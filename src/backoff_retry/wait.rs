@@ -4,6 +4,7 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use http_body::Body;
@@ -16,14 +17,14 @@ use crate::body::drain::Drain;
 
 pin_project! {
     /// The service is a fresh one, made ready after the wait: a permit held through it would keep others out.
-    pub(super) struct Wait<S, B, RB> {
+    pub(super) struct Wait<S, RB> {
         #[pin]
         rest: Option<Drain<RB>>,
         // Until the next attempt is due; from then on, until the deadline.
         #[pin]
         sleep: Option<Sleep>,
         due: bool,
-        next: Option<(S, B)>,
+        next: Option<S>,
     }
 }
 
@@ -36,20 +37,37 @@ pub(super) struct Plan<RB> {
     pub(super) rest: Option<RB>,
 }
 
+/// Timers are a hair late: who waits until the deadline itself is still let go.
+const TIMERS: Duration = Duration::from_millis(10);
+
 /// Why there is no next attempt after all.
 pub(super) struct Missed {
     pub(super) error: BoxError,
     pub(super) reason: StopReason,
 }
 
-impl<S, B, RB> Wait<S, B, RB> {
+impl Missed {
+    fn deadline() -> Self {
+        let error = "the service was not ready again before the deadline".into();
+        Self { error, reason: StopReason::PastDeadline }
+    }
+
+    /// What was read of the last sending's body in the meantime is too much to go again.
+    pub(super) fn body() -> Self {
+        let error = "the request body went too far while its answer was here to be sent again".into();
+        Self { error, reason: StopReason::BodySpent }
+    }
+}
+
+impl<S, RB> Wait<S, RB> {
     /// With nothing to wait for.
     pub(super) fn idle() -> Self {
         Self { rest: None, sleep: None, due: false, next: None }
     }
 
-    /// From now on it waits to send this body to this service.
-    pub(super) fn begin(self: Pin<&mut Self>, service: S, body: B, plan: Plan<RB>)
+    /// From now on it waits to call this service. Not with a body in hand: what may still be read of the last sending's
+    /// decides whether there is one at the end.
+    pub(super) fn begin(self: Pin<&mut Self>, service: S, plan: Plan<RB>)
     where
         RB: Body,
     {
@@ -62,7 +80,7 @@ impl<S, B, RB> Wait<S, B, RB> {
             this.sleep.set(Some(sleep_until(until)));
         }
         *this.due = false;
-        *this.next = Some((service, body));
+        *this.next = Some(service);
     }
 
     /// Ready once the rest of the failed response is read, the time has come, and the service is ready.
@@ -70,7 +88,7 @@ impl<S, B, RB> Wait<S, B, RB> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         deadline: Option<Instant>,
-    ) -> Poll<Result<(S, B), Missed>>
+    ) -> Poll<Result<S, Missed>>
     where
         S: tower_service::Service<R>,
         S::Error: Into<BoxError>,
@@ -88,7 +106,7 @@ impl<S, B, RB> Wait<S, B, RB> {
             *this.due = true;
             this.sleep.set(deadline.map(sleep_until));
         }
-        let Some((service, _)) = this.next else { return Poll::Pending };
+        let Some(service) = this.next else { return Poll::Pending };
         match service.poll_ready(cx) {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => {
@@ -97,9 +115,12 @@ impl<S, B, RB> Wait<S, B, RB> {
             Poll::Pending => {
                 let Some(sleep) = this.sleep.as_mut().as_pin_mut() else { return Poll::Pending };
                 ready!(sleep.poll(cx));
-                let error = "the service was not ready again before the deadline".into();
-                return Poll::Ready(Err(Missed { error, reason: StopReason::PastDeadline }));
+                return Poll::Ready(Err(Missed::deadline()));
             }
+        }
+        // Polled late, it may be ready too late.
+        if deadline.is_some_and(|deadline| Instant::now().saturating_duration_since(deadline) > TIMERS) {
+            return Poll::Ready(Err(Missed::deadline()));
         }
         this.sleep.set(None);
         this.next.take().map_or(Poll::Pending, |next| Poll::Ready(Ok(next)))

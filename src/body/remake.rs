@@ -3,7 +3,7 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
@@ -24,43 +24,54 @@ pin_project! {
     /// ```
     pub struct Remake<B, F> {
         #[pin]
-        body: B,
+        first: Option<B>,
+        // Of a further sending: made once somebody asks for it.
+        again: OnceLock<Pin<Box<B>>>,
         make: Arc<F>,
     }
 }
 
 impl<B, F: Fn() -> B> Remake<B, F> {
-    /// Makes the first body now, and one more for each further sending.
+    /// Makes the first body now, and one more for each further sending, when that begins.
     pub fn new(make: F) -> Self {
-        Self { body: make(), make: Arc::new(make) }
+        Self { first: Some(make()), again: OnceLock::new(), make: Arc::new(make) }
+    }
+
+    fn body(&self) -> &B {
+        self.first.as_ref().unwrap_or_else(|| self.again.get_or_init(|| Box::pin((self.make)())))
     }
 }
 
 impl<B, F: Fn() -> B> Resend for Remake<B, F> {
     fn resend(&self) -> Option<Self> {
-        Some(Self { body: (self.make)(), make: Arc::clone(&self.make) })
+        Some(Self { first: None, again: OnceLock::new(), make: Arc::clone(&self.make) })
     }
 }
 
-impl<B: Body, F> Body for Remake<B, F> {
+impl<B: Body, F: Fn() -> B> Body for Remake<B, F> {
     type Data = B::Data;
     type Error = B::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        self.project().body.poll_frame(cx)
+        let this = self.project();
+        if let Some(first) = this.first.as_pin_mut() {
+            return first.poll_frame(cx);
+        }
+        this.again.get_or_init(|| Box::pin((this.make)()));
+        this.again.get_mut().map_or(Poll::Ready(None), |body| body.as_mut().poll_frame(cx))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body().is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body().size_hint()
     }
 }
 
 impl<B: fmt::Debug, F> fmt::Debug for Remake<B, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Remake").field("body", &self.body).finish_non_exhaustive()
+        f.debug_struct("Remake").field("first", &self.first).finish_non_exhaustive()
     }
 }

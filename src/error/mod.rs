@@ -242,7 +242,7 @@ impl ApiError {
     /// Whether the request may have been acted on, so that sending it again may act twice.
     ///
     /// `false` where it cannot have reached the server, and where the answer says that the server turned it away: over a
-    /// limit, without a sound key, malformed, at the wrong moment (408, 409).
+    /// limit, without a sound key, malformed, at the wrong moment (408, 409, 425).
     #[must_use]
     pub fn may_have_been_processed(&self) -> bool {
         let is_turned_away = match self.kind() {
@@ -250,7 +250,9 @@ impl ApiError {
             ErrorKind::Timeout => self.status() == Some(StatusCode::REQUEST_TIMEOUT),
             _ => true,
         };
-        self.may_have_reached_server() && !is_turned_away
+        // Too Early: the server would not look at it yet (RFC 8470).
+        let is_too_early = self.status() == Some(StatusCode::TOO_EARLY);
+        self.may_have_reached_server() && !is_turned_away && !is_too_early
     }
 }
 

@@ -82,11 +82,11 @@ impl<'a, R: Retries> Rehearsal<'a, R> {
     /// What was decided after each failure, up to the first [`Decision::Stop`].
     #[must_use]
     pub fn decisions(self, failures: impl IntoIterator<Item = Step>) -> Vec<Decision> {
-        let Self { retries, chance, request } = self;
-        let sent = Sent::of(&request);
+        let Self { retries, chance, mut request } = self;
         let mut client = retries.client(chance, false);
         let mut now = Instant::now();
-        let mut course = client.begin(now);
+        let mut course = client.begin(&mut request, now);
+        let sent = Sent::of(&request);
         let mut decisions = Vec::new();
         for step in failures {
             let step = step.settle(&sent);

@@ -71,11 +71,11 @@ pub enum Client<'a> {
 }
 
 impl Client<'_> {
-    /// A call begins.
-    pub(super) fn begin(&self, now: Instant) -> Course {
+    /// A call begins, with this request, to which a layer adds what it would add.
+    pub(super) fn begin(&self, request: &mut Request<()>, now: Instant) -> Course {
         match self {
             Self::Policy(..) => Course::at(now),
-            Self::Layer(layer) => Course::begin(layer, None, now),
+            Self::Layer(layer) => Course::begin_with(layer, request, now),
         }
     }
 
@@ -90,7 +90,8 @@ impl Client<'_> {
         match self {
             Self::Policy(policy, chance) => course.judge_alone(*policy, chance.draw(), result, now),
             Self::Layer(layer) => {
-                course.judge(layer, (request.method(), request.headers(), request.extensions()), result, now)
+                let traits = (request.method(), request.headers(), request.extensions());
+                course.judge(layer, Some(traits), result, now)
             }
         }
     }

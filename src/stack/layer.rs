@@ -18,6 +18,8 @@ const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
 /// A stack for OpenAI's API, and for any that copies it: key and base URL from `OPENAI_API_KEY` and `OPENAI_BASE_URL`,
 /// limits learned from the answers, retries as [`BackoffRetryLayer::openai_sdk`] does them; what OpenAI would refuse is not
 /// sent.
+///
+/// **A POST sent twice is billed twice**, as with those SDKs: see [`BackoffRetryLayer::openai_sdk`].
 #[must_use]
 pub fn openai() -> Stack {
     let url = std::env::var("OPENAI_BASE_URL").ok().filter(|url| !url.trim().is_empty());

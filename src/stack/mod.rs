@@ -3,6 +3,9 @@
 //! The key comes from the environment, the limits are learned from the answers, retries go as OpenAI's own SDKs do them,
 //! and a request that can only fail is not sent. Every part can be replaced.
 //!
+//! **A POST sent twice is billed twice**: as those SDKs do, it sends one again that may have been processed and whose answer
+//! got lost. `retry(BackoffRetryLayer::openai_sdk().repeat(Repeat::Idempotent))` leaves that out.
+//!
 //! ```
 //! use http_body_util::Full;
 //! use std::time::Duration;

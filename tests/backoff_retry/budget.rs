@@ -44,3 +44,31 @@ async fn a_retry_that_is_not_made_takes_nothing() {
     send(&layer, &Script::new().then(overloaded()).then(ok("done")), get()).await.unwrap();
     assert_eq!(budget.tokens_left(), Some(5), "taken, and given back by the success");
 }
+
+/// It was taken when the wait began; what was not sent cost nothing.
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_is_not_sent_after_all_gives_back_what_it_took() {
+    let budget = Arc::new(Budget::retry_tokens(50));
+    let layer = every_second().budget(budget.clone());
+    let scripts = [
+        Script::new().closed_after(1).then(overloaded()),
+        Script::new().then(overloaded()).then(crate::common::refused()),
+    ];
+    for script in scripts {
+        send(&layer, &script, get()).await.unwrap_err();
+        assert_eq!(budget.tokens_left(), Some(50), "never ready again, or refused by a gate");
+    }
+    let late = Script::new().never_ready_after(1).then(overloaded());
+    send(&layer.clone().max_elapsed(secs(9.0)), &late, get()).await.unwrap_err();
+    assert_eq!(budget.tokens_left(), Some(50), "past its deadline");
+
+    let script = Script::new().then(overloaded());
+    let call = send(&layer, &script, get());
+    assert!(tokio::time::timeout(secs(0.5), call).await.is_err());
+    assert_eq!(budget.tokens_left(), Some(50), "dropped while it waited");
+
+    // The one before it was sent, and stays paid for.
+    let script = Script::new().closed_after(2).then_times(2, overloaded());
+    send(&layer, &script, get()).await.unwrap_err();
+    assert_eq!(budget.tokens_left(), Some(45));
+}

@@ -132,3 +132,62 @@ async fn calls_do_not_wait_for_each_other() {
     assert_eq!(slow.await.unwrap().unwrap().status(), 200);
     assert!(start.elapsed() >= secs(60.0));
 }
+
+/// Whoever polls late finds the time gone.
+#[tokio::test(start_paused = true)]
+async fn no_attempt_begins_after_the_deadline_because_its_caller_was_late() {
+    let script = Script::new().otherwise(overloaded());
+    let layer = every_second().max_elapsed(secs(2.0));
+    let mut call = Box::pin(send(&layer, &script, get()));
+    assert!(tokio::time::timeout(ms(500), &mut call).await.is_err(), "it waits for its second attempt");
+    tokio::time::advance(secs(5.0)).await;
+    let error = call.await.expect_err("its answer had been let go");
+    script.assert_sent(1);
+    let error = tower_outbound::find_cause::<tower_outbound::backoff_retry::RetryError>(&*error).expect("a RetryError");
+    assert_eq!((error.error().kind(), error.report().attempts), (ErrorKind::Overloaded, 1));
+    assert_eq!(error.report().stopped, Some(StopReason::PastDeadline));
+}
+
+/// A policy without waits and without an end, over a service that never lets go of the thread: others have their turn.
+#[tokio::test]
+async fn retries_without_a_wait_let_others_have_their_turn() {
+    let calls = std::sync::atomic::AtomicU32::new(0);
+    let failing = tower::service_fn(|_: http::Request<crate::common::Text>| {
+        assert!(calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 1000, "it holds the thread");
+        let mut response = http::Response::new(String::new());
+        *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+        std::future::ready(Ok::<_, tower::BoxError>(response))
+    });
+    let at_once = |_: &Attempt<'_>| Decision::Retry(std::time::Duration::ZERO);
+    let call = std::pin::pin!(every_second().policy(at_once).layer(failing).oneshot(get()));
+    let others = std::pin::pin!(async {
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    });
+    let ended = futures_util::future::select(call, others).await;
+    assert!(matches!(ended, futures_util::future::Either::Right(_)));
+    assert!(calls.load(std::sync::atomic::Ordering::Relaxed) > 10);
+}
+
+/// The documented place of a limit for each attempt: under the meter, so that the wait in its line does not count.
+#[tokio::test(start_paused = true)]
+async fn a_limit_for_each_attempt_goes_under_the_meter() {
+    let script = Script::new().then(tower_outbound::mock::never()).then(ok("slow").delay(secs(1.5))).then(ok("done"));
+    let stack = tower::ServiceBuilder::new()
+        .layer(attempts(3))
+        .layer(
+            tower_outbound::QuotaMeterLayer::new()
+                .quota(tower_outbound::quota_meter::Quota::per_minute(tower_outbound::nz!(2))),
+        )
+        .layer(tower::timeout::TimeoutLayer::new(secs(2.0)))
+        .map_err(tower::BoxError::from)
+        .service(script.clone());
+    // The first attempt runs into its limit, the second is in time; the other call waits far longer than the limit.
+    let first = tokio::spawn(stack.clone().oneshot(get()));
+    assert_eq!(report(&first.await.unwrap().unwrap()).attempts, 2);
+    assert_eq!(stack.oneshot(get()).await.unwrap().status(), 200);
+    script.assert_sent(3);
+    let times = script.times();
+    assert!((secs(3.0)..secs(40.0)).contains(&times[1]) && times[2] - times[1] > secs(2.0), "{times:?}");
+}

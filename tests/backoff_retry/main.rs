@@ -15,6 +15,7 @@ mod limits;
 mod nested;
 mod readiness;
 mod repeat;
+mod replay;
 mod report;
 mod streams;
 mod waits;

@@ -55,3 +55,19 @@ async fn one_layer_applied_twice_is_one_retry() {
     layer.layer(layer.layer(Told(script.clone()))).oneshot(get()).await.unwrap();
     script.assert_sent(3);
 }
+
+/// Without a mark of ours, what the caller said of the call goes on to the layers further in, on every attempt.
+#[tokio::test(start_paused = true)]
+async fn without_a_mark_the_callers_own_call_goes_along() {
+    let script = Script::new().then(overloaded()).then(ok("done"));
+    let call = Call::now().with_deadline(tokio::time::Instant::now() + crate::common::secs(60.0));
+    let (seq, deadline) = (call.seq(), call.deadline());
+    let looking =
+        tower::util::MapRequest::new(Told(script.clone()), move |request: http::Request<crate::common::Text>| {
+            let call = request.extensions().get::<Call>().expect("the caller's");
+            assert_eq!((call.seq(), call.deadline(), call.is_retried()), (seq, deadline, false));
+            request
+        });
+    every_second().without_mark().layer(looking).oneshot(with(get(), call)).await.unwrap();
+    script.assert_sent(2);
+}

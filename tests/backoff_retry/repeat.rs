@@ -180,3 +180,22 @@ async fn bodies_that_can_go_again_go_whole() {
     every_second().layer(Told(script.clone())).oneshot(request).await.unwrap();
     script.assert_bodies(["remade"; 3]);
 }
+
+/// 425 says so itself: the server would not look at it yet (RFC 8470).
+#[tokio::test(start_paused = true)]
+async fn a_post_that_came_too_early_is_sent_again() {
+    let script = Script::new().then(tower_outbound::mock::status(425)).then(ok("done"));
+    assert_eq!(send(&every_second(), &script, post()).await.unwrap().status(), 200);
+    script.assert_bodies(["body", "body"]);
+}
+
+/// A seed is for waits: keys that repeat would make the server take one call for another.
+#[tokio::test(start_paused = true)]
+async fn keys_do_not_come_from_the_seed() {
+    let script = Script::new().otherwise(ok("done"));
+    for _ in 0..2 {
+        send(&every_second().idempotency_keys().seed(1), &script, post()).await.unwrap();
+    }
+    let keys: Vec<_> = script.calls().iter().map(|sent| sent.header("idempotency-key").unwrap().to_owned()).collect();
+    assert_ne!(keys[0], keys[1]);
+}

@@ -78,6 +78,30 @@ async fn first_waits_are_spread_as_their_distribution_says() {
     }
 }
 
+/// Each later wait is spread over its own range, which the one before it gives: from the first wait to three times that.
+#[tokio::test(start_paused = true)]
+async fn decorrelated_waits_are_spread_between_the_first_and_three_times_the_last() {
+    const CALLS: usize = 10_000;
+    let limit = 1.95 / (CALLS as f64).sqrt();
+    let backoff = Backoff::exponential(secs(1)).cap(secs(1000)).jitter(Jitter::Decorrelated);
+    let layer = BackoffRetryLayer::new().max_wait(secs(1000));
+    let layer = layer.policy(Standard::new().max_attempts(nz!(4)).backoff(backoff)).seed(1);
+    let waits: Vec<Vec<f64>> = waits_of(layer, CALLS)
+        .await
+        .into_iter()
+        .map(|waits| waits.into_iter().map(|wait| wait.as_secs_f64()).collect())
+        .collect();
+    let first: Vec<f64> = waits.iter().map(|waits| waits[0]).collect();
+    assert!(kolmogorov_smirnov(first.clone(), 1.0, 3.0) < limit);
+    assert!(kolmogorov_smirnov(first, 1.0, 3.3) > limit);
+    for retry in [1, 2] {
+        let share = |waits: &Vec<f64>| (waits[retry] - 1.0) / (waits[retry - 1] * 3.0 - 1.0);
+        let shares: Vec<f64> = waits.iter().map(share).collect();
+        let distance = kolmogorov_smirnov(shares, 0.0, 1.0);
+        assert!(distance < limit, "retry {retry}: {distance} is not below {limit}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hint_is_spread_upwards_only() {
     let script = Script::new().otherwise(status(429).retry_after(60));

@@ -80,6 +80,7 @@ async fn a_service_used_again_starts_anew() {
     }
     // One call earns half a retry, two earn one (and a minute later it is gone).
     assert_eq!(statuses, [500, 200, 500]);
+    script.assert_sent(3);
 
     let layer = layer.budget(Budget::unlimited());
     let script = Script::new().then(ok("")).then(status(500)).then(ok(""));
@@ -129,4 +130,22 @@ async fn under_a_retry_of_ours_it_stays_out_of_the_way() {
         .service(script.clone());
     played(stack, post(), &script).await;
     script.assert_sent(3);
+}
+
+/// Its body is gone with the first sending: nothing is sent without it.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_went_too_far_is_not_sent_again() {
+    use tower_outbound::body::ReplayBody;
+    let layer = BackoffRetryLayer::openai_sdk();
+    let put = |kept| Request::put("https://api.example/").body(ReplayBody::new("please".to_owned(), kept)).unwrap();
+    for (kept, sent) in [(6, 2), (5, 1)] {
+        let script = Script::new().then(status(500)).otherwise(ok(""));
+        let stack = ServiceBuilder::new()
+            .layer(RetryLayer::new(layer.tower_policy()))
+            .map_err(BoxError::from)
+            .service(script.clone());
+        let response = stack.oneshot(put(kept)).await.unwrap();
+        assert_eq!(response.status().is_success(), sent == 2);
+        script.assert_bodies(vec!["please"; sent]);
+    }
 }

@@ -86,14 +86,14 @@ impl Contention {
     /// Runs it with a policy, or with a layer for each client, which then have a budget each. The same seed gives the
     /// same run.
     pub fn run(&self, retries: &impl Retries, seed: u64) -> Run {
-        let (start, request) = (Instant::now(), Request::new(()));
+        let (start, mut request) = (Instant::now(), Request::new(()));
         let outcomes = [conflict(), Ok(Response::new(()))];
         let mut dice = Dice::new(seed);
         let mut clients: Vec<(Client<'_>, Course)> = Vec::new();
         let (mut agenda, mut run) = (Agenda::new(), Run::new(SLOT));
         for number in 0..self.clients {
             let client = retries.client(Chance::seeded(dice.seed()), true);
-            let course = client.begin(start);
+            let course = client.begin(&mut request, start);
             clients.push((client, course));
             agenda.put(dice.way(self.network), (number, Event::Read));
             run.calls += 1;

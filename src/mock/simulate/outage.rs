@@ -60,6 +60,8 @@ pub struct Outage {
 /// Slots of a second.
 const SLOT: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
+/// An attempt that took no time, with no wait after it, would be made forever at one moment: then this much passes.
+const AT_LEAST: Duration = Duration::from_millis(10);
 /// Rates are brought into what can be simulated.
 const RATES: (f64, f64) = (1e-6, 1e6);
 
@@ -132,7 +134,8 @@ impl Outage {
         self
     }
 
-    /// How long a message takes. Default: 10 ± 2 ms.
+    /// How long a message takes. Default: 10 ± 2 ms. Where that is none, an attempt that takes no time at all is not
+    /// followed by another before 10 ms.
     pub fn network(mut self, mean: Duration, deviation: Duration) -> Self {
         self.network = Network { mean, deviation };
         self
@@ -178,6 +181,8 @@ enum Ending {
 struct Call {
     client: usize,
     course: Course,
+    /// When its last attempt left.
+    sent: Duration,
 }
 
 struct World<'a> {
@@ -238,8 +243,8 @@ impl<'a> World<'a> {
     fn begin(&mut self, now: Duration, client: usize) {
         let at = now.saturating_add(self.dice.gap(self.setting.rate));
         self.agenda.put(at, Event::Begin { client });
-        let course = self.clients[client].begin(self.start + now);
-        let call = Call { client, course };
+        let course = self.clients[client].begin(&mut self.request, self.start + now);
+        let call = Call { client, course, sent: now };
         let place = match self.free.pop() {
             Some(place) => {
                 self.calls[place] = call;
@@ -256,6 +261,7 @@ impl<'a> World<'a> {
     }
 
     fn send(&mut self, now: Duration, call: usize) {
+        self.calls[call].sent = now;
         let limit = now.saturating_add(self.setting.time_limit);
         let at = now.saturating_add(self.dice.way(self.setting.network));
         self.agenda.put(at, Event::Arrive { call, limit });
@@ -303,9 +309,13 @@ impl<'a> World<'a> {
                 &Err(Elapsed::new().into())
             }
         };
-        let Call { client, course } = &mut self.calls[call];
+        let Call { client, course, sent } = &mut self.calls[call];
         match self.clients[*client].judge(course, &self.request, result, self.start + now) {
-            Some(Decision::Retry(wait)) => self.agenda.put(now.saturating_add(wait), Event::Send { call }),
+            Some(Decision::Retry(wait)) => {
+                let at = now.saturating_add(wait);
+                let at = if at > *sent { at } else { at.saturating_add(AT_LEAST) };
+                self.agenda.put(at, Event::Send { call });
+            }
             decision => {
                 self.run.succeeded += u64::from(decision.is_none());
                 self.run.failed += u64::from(decision.is_some());
