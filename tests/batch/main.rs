@@ -18,19 +18,18 @@ use tower_outbound::mock::{MockApi, MockServer};
 
 pub(crate) const KEY: &str = "sk-proj-q7Rt2mXv9LpZ4cWk";
 
-/// The built example. `cargo test` builds it beside the tests; `cargo test --test batch` alone does not.
+/// The built example, as its sources are now: `cargo test` builds it beside the tests, `cargo test --test batch` alone does
+/// not, and would run an old one.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let test = std::env::current_exe().unwrap();
         let folder = test.ancestors().nth(2).unwrap();
-        let program = folder.join("examples").join("batch").with_extension(std::env::consts::EXE_EXTENSION);
-        if !program.exists() {
-            let profile = if folder.ends_with("release") { "release" } else { "dev" };
-            let cargo = ["build", "--example", "batch", "--profile", profile];
-            assert!(Command::new(env!("CARGO")).args(cargo).status().unwrap().success());
-        }
-        program
+        let profile = if folder.ends_with("release") { "release" } else { "dev" };
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--example", "batch", "--profile", profile, "--target-dir"]);
+        assert!(cargo.arg(folder.parent().unwrap()).status().unwrap().success());
+        folder.join("examples").join("batch").with_extension(std::env::consts::EXE_EXTENSION)
     })
 }
 
