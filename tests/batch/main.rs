@@ -2,8 +2,11 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod errors;
+mod files;
+mod outage;
 mod resume;
 mod shared;
+mod shown;
 
 use std::{
     collections::HashMap,
@@ -163,29 +166,6 @@ async fn bodies_arrive_as_they_stand_in_the_file() {
     let text = fs::read_to_string(folder.file("out.jsonl")).unwrap();
     assert!(text.contains(r#""body":{"b":1.50,"a":"two  spaces"}"#), "{text}");
     assert_eq!(totals(&done)["limit_s"], Value::Null, "no limit was told");
-}
-
-#[tokio::test]
-async fn help_explains_each_setting() {
-    let mut command = batch();
-    command.arg("--help");
-    let said = String::from_utf8(run(command).await.stdout).unwrap();
-    for flag in [
-        "--input",
-        "--output",
-        "--base-url",
-        "--workers",
-        "--rpm",
-        "--tpm",
-        "--items",
-        "--seed",
-        "--json",
-        "--compare",
-        "--serve",
-        "--serve",
-    ] {
-        assert!(said.contains(flag), "{flag} in {said}");
-    }
 }
 
 pub(crate) async fn serve(api: &MockApi) -> MockServer {
