@@ -1,7 +1,8 @@
 //! A batch of requests through a rate-limited API, at the speed that the quota allows: `--help` says all.
 //!
 //! `cargo run --release --example batch` shows it against an API in the same process. The layers are put together in
-//! `stack.rs`; the rest is a program around them: `input.rs` and `output.rs` for the files, `run.rs` for the workers.
+//! `stack.rs`; the rest is a program around them: `input.rs` and `output.rs` for the files, `run.rs`
+//! and `worker.rs` for what happens between them.
 
 mod args;
 mod input;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use tower_outbound::mock::{Limit, Limits, MockApi};
+use tower_outbound::mock::{Limit, Limits, MockApi, Script, ok, status};
 
 use super::{Folder, KEY, against, batch, items, run, serve, stderr, totals};
 
@@ -119,4 +119,16 @@ async fn ten_thousand_items_and_512_workers_are_few_429s_and_little_memory() {
         assert!(totals["peak_mib"].as_f64().unwrap() < 200.0, "{said}");
         assert!(said.contains("peak memory"), "{said}");
     }
+}
+
+#[tokio::test]
+async fn a_429_is_one_however_its_body_ends() {
+    let folder = Folder::new("broken-429");
+    let (input, output) = (folder.write("in.jsonl", &items(1)), folder.file("out.jsonl"));
+    let script = Script::new().then(status(429).body("x".repeat(100)).cut()).then(ok(r#"{"choices":[]}"#));
+    let server = script.serve().await.unwrap();
+    let done = run(against(&server, &input, &output)).await;
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+    let totals = totals(&done);
+    assert_eq!((totals["calls"].as_u64(), totals["rejected"].as_u64()), (Some(2), Some(1)), "{totals}");
 }
