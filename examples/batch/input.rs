@@ -2,8 +2,9 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Read},
-    path::PathBuf,
+    io::{self, BufRead, BufReader, Read, Seek},
+    path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -11,14 +12,21 @@ use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 use tower_outbound::mock::token_cost;
 
-/// The longest line that is read.
+use crate::temp;
+
+/// The longest line that is read, in bytes without its end.
 pub(crate) const MAX_LINE: usize = 16 << 20;
 
 /// Where the items come from.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
     File(PathBuf),
-    Made { items: u64, seed: u64 },
+    /// What came from a pipe, kept in a file without a name: it is read more than once.
+    Spooled(Arc<File>),
+    Made {
+        items: u64,
+        seed: u64,
+    },
 }
 
 /// One request of the batch.
@@ -30,8 +38,24 @@ pub(crate) struct Item {
     pub(crate) path: String,
     /// The body, byte for byte as it stands in the file: the order of fields matters to some.
     pub(crate) body: Bytes,
-    /// What the API will count for it, where that can be told.
+    /// What the API will count for it, where that can be told; see [`reckon`](Self::reckon).
     pub(crate) tokens: Option<u64>,
+}
+
+impl Item {
+    pub(crate) fn reckon(&mut self) {
+        let body = serde_json::from_slice(&self.body).ok();
+        self.tokens = body.and_then(|body| token_cost(&self.path, &body, DEFAULT_COMPLETION));
+    }
+
+    /// The model it asks; empty where it names none.
+    pub(crate) fn model(&self) -> String {
+        #[derive(Deserialize)]
+        struct Ask {
+            model: String,
+        }
+        serde_json::from_slice(&self.body).map_or(String::new(), |ask: Ask| ask.model)
+    }
 }
 
 /// A line that is no request.
@@ -42,6 +66,14 @@ pub(crate) struct Malformed {
     pub(crate) custom_id: Option<String>,
     pub(crate) code: &'static str,
     pub(crate) message: String,
+}
+
+impl Malformed {
+    /// A line whose custom_id was used before, on the line `first`.
+    pub(crate) fn twice(line: u64, custom_id: String, first: u64) -> Self {
+        let message = format!("custom_id {custom_id:?} was used before, on line {first}");
+        Self { line, custom_id: Some(custom_id), code: "duplicate_custom_id", message }
+    }
 }
 
 /// Tokens that OpenAI reserves for an answer whose request sets no limit.
@@ -59,39 +91,32 @@ struct Fields {
 }
 
 impl Source {
-    /// How many items there are. Reads the file once, so that what cannot be read is known before anything is sent.
-    pub(crate) fn count(&self) -> io::Result<u64> {
-        let path = match self {
-            Self::Made { items, .. } => return Ok(*items),
-            Self::File(path) => path,
-        };
-        let mut reader = BufReader::with_capacity(1 << 16, File::open(path)?);
-        let (mut items, mut blank) = (0, true);
-        loop {
-            let buffer = reader.fill_buf()?;
-            if buffer.is_empty() {
-                return Ok(items + u64::from(!blank));
-            }
-            for byte in buffer {
-                match byte {
-                    b'\n' => {
-                        items += u64::from(!blank);
-                        blank = true;
-                    }
-                    byte => blank &= byte.is_ascii_whitespace(),
-                }
-            }
-            let length = buffer.len();
-            reader.consume(length);
+    /// The file at this place, or all that comes from the pipe or device there.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        let kind = file.metadata()?.file_type();
+        if kind.is_file() {
+            return Ok(Self::File(path.to_owned()));
         }
+        if kind.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        let (place, mut spool) = temp::create(&std::env::temp_dir(), "tower-outbound-batch-input")?;
+        let copied = io::copy(&mut file, &mut spool);
+        // It lives as long as it is open. Where that cannot be, it is left behind.
+        let _ = std::fs::remove_file(place);
+        copied?;
+        Ok(Self::Spooled(Arc::new(spool)))
     }
 
-    /// The items, one by one: nothing but the line at hand is in memory.
+    /// The items, one by one: nothing but the line at hand is in memory. Of a spooled input, one reader at a time.
     pub(crate) fn items(&self) -> io::Result<Box<dyn Iterator<Item = io::Result<Line>>>> {
         match self {
-            Self::File(path) => {
-                let lines = Lines { reader: BufReader::with_capacity(1 << 16, File::open(path)?), line: 0 };
-                Ok(Box::new(lines.map(|line| line.map(|(line, text)| parse(line, &text)))))
+            Self::File(path) => Ok(lines(File::open(path)?)),
+            Self::Spooled(file) => {
+                let mut file = file.try_clone()?;
+                file.rewind()?;
+                Ok(lines(file))
             }
             Self::Made { items, seed } => {
                 let seed = *seed;
@@ -99,6 +124,11 @@ impl Source {
             }
         }
     }
+}
+
+fn lines(file: File) -> Box<dyn Iterator<Item = io::Result<Line>>> {
+    let lines = Lines { reader: BufReader::with_capacity(1 << 16, file), line: 0 };
+    Box::new(lines.map(|line| line.map(|(line, text)| parse(line, &text))))
 }
 
 /// Lines that are not blank, with their numbers from 1; of one past the cap, the first bytes past the cap.
@@ -113,15 +143,16 @@ impl<R: BufRead> Iterator for Lines<R> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let mut text = Vec::new();
-            let read = (&mut self.reader).take(MAX_LINE as u64 + 1).read_until(b'\n', &mut text);
+            let read = (&mut self.reader).take(MAX_LINE as u64 + 2).read_until(b'\n', &mut text);
             match read {
                 Ok(0) => return None,
                 Ok(_) => {}
                 Err(error) => return Some(Err(error)),
             }
             self.line += 1;
-            if text.len() > MAX_LINE
-                && text.last() != Some(&b'\n')
+            if text.last() == Some(&b'\n') {
+                text.pop();
+            } else if text.len() > MAX_LINE
                 && let Err(error) = self.reader.skip_until(b'\n')
             {
                 return Some(Err(error));
@@ -138,7 +169,7 @@ impl<R: BufRead> Iterator for Lines<R> {
 
 fn parse(line: u64, text: &[u8]) -> Line {
     let malformed = |custom_id: Option<String>, code, message: String| Malformed { line, custom_id, code, message };
-    if text.len() > MAX_LINE {
+    if text.strip_suffix(b"\r").unwrap_or(text).len() > MAX_LINE {
         return Err(malformed(None, "line_too_long", format!("the line is longer than {MAX_LINE} bytes")));
     }
     let parsed: Fields = serde_json::from_slice(text).map_err(|error| {
@@ -161,8 +192,7 @@ fn parse(line: u64, text: &[u8]) -> Line {
         Some(body) if body.get().starts_with('{') => body.get(),
         _ => return Err(malformed(id(), "invalid_body", "body is missing or no object".into())),
     };
-    let tokens = serde_json::from_str(body).ok().and_then(|body| token_cost(&path, &body, DEFAULT_COMPLETION));
-    Ok(Item { line, custom_id, path, body: Bytes::copy_from_slice(body.as_bytes()), tokens })
+    Ok(Item { line, custom_id, path, body: Bytes::copy_from_slice(body.as_bytes()), tokens: None })
 }
 
 /// A question for the embedded API, the same for the same seed and line.

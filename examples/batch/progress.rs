@@ -8,12 +8,15 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{Instant, interval};
-use tower_outbound::quota_meter::QuotaMeterLayer;
+use tower_outbound::quota_meter::{MeterHandle, Snapshot};
 
-use crate::{run::Tally, wire::Counts};
+use crate::{quota, tally::Tally, wire::Counts};
 
 /// How often a line is printed where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(2);
+
+/// Of so many quotas it is shown what is left: those used last.
+const MOST_SCOPES: usize = 3;
 
 /// Shows how far a run is.
 #[derive(Clone, Debug)]
@@ -24,7 +27,7 @@ pub(crate) struct Progress {
     tally: Arc<Tally>,
     counts: Arc<Counts>,
     /// Where there is one, it knows the quota.
-    meter: Option<QuotaMeterLayer>,
+    meter: Option<MeterHandle>,
     start: Instant,
 }
 
@@ -34,7 +37,7 @@ impl Progress {
         total: u64,
         tally: Arc<Tally>,
         counts: Arc<Counts>,
-        meter: Option<QuotaMeterLayer>,
+        meter: Option<MeterHandle>,
     ) -> Self {
         let target =
             if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
@@ -81,22 +84,20 @@ impl Progress {
 
     fn state(&self) -> String {
         let mut parts = vec![format!("{} in flight", self.counts.in_flight.load(Relaxed))];
-        let snapshot = self.meter.as_ref().map(QuotaMeterLayer::snapshot);
-        if let Some(snapshot) = &snapshot {
-            parts.push(format!("{} waiting on quota", snapshot.waiting));
+        let scopes = self.meter.as_ref().map(MeterHandle::scopes);
+        if let Some(scopes) = &scopes {
+            parts.push(format!("{} waiting on quota", scopes.iter().map(|scope| scope.waiting).sum::<usize>()));
         }
         parts.push(format!("{} 429s", self.counts.rejected.load(Relaxed)));
         let failed = self.tally.failed.load(Relaxed);
         if failed > 0 {
             parts.push(format!("{failed} failed"));
         }
-        if let Some(snapshot) = &snapshot {
-            let levels = [("requests", snapshot.requests), ("tokens", snapshot.tokens)];
-            for (what, level) in levels {
-                if let Some(level) = level {
-                    parts.push(format!("{what} left {}/{}", short(level.remaining), short(level.limit)));
-                }
-            }
+        let scopes = scopes.unwrap_or_default();
+        let is_one = scopes.len() == 1;
+        parts.extend(scopes.iter().take(MOST_SCOPES).flat_map(|scope| levels(scope, is_one)));
+        if scopes.len() > MOST_SCOPES {
+            parts.push(format!("and {} other quotas", scopes.len() - MOST_SCOPES));
         }
         parts.join(", ")
     }
@@ -107,23 +108,32 @@ impl Progress {
 
     /// As the quota says, where it is known, and as the speed so far says.
     fn time_left(&self) -> Option<u64> {
-        let (done, skipped) = (self.tally.done(), self.tally.skipped.load(Relaxed));
+        let done = self.tally.done();
         let left = self.total.saturating_sub(done) as f64;
-        let here = done.saturating_sub(skipped);
+        let here = done.saturating_sub(self.tally.skipped);
         if here == 0 {
             return None;
         }
         let by_speed = left * self.start.elapsed().as_secs_f64() / here as f64;
         let by_quota = self.meter.as_ref().and_then(|meter| {
-            let level = meter.snapshot().requests?;
-            let to_send = left - self.counts.in_flight.load(Relaxed) as f64;
-            let wait = (to_send - level.remaining).max(0.0) / level.refill_per_second;
-            Some(wait + self.counts.mean_latency().as_secs_f64())
+            let to_send = (left - self.counts.in_flight.load(Relaxed) as f64).max(0.0);
+            Some(quota::time_for(to_send, meter, &self.tally)? + self.counts.mean_latency().as_secs_f64())
         });
-        // While a full bucket is being emptied, the speed promises what the quota will not keep.
-        let seconds = by_quota.unwrap_or(by_speed);
+        // While a full bucket is being emptied, the speed promises what the quota will not keep; and the quota what a slow
+        // server, or too few workers, will not.
+        let seconds = by_quota.map_or(by_speed, |by_quota| by_quota.max(by_speed));
         seconds.is_finite().then_some(seconds.ceil() as u64)
     }
+}
+
+/// What is left of a quota, with its model where there are several.
+fn levels(scope: &Snapshot, is_one: bool) -> impl Iterator<Item = String> {
+    let model = if is_one { String::new() } else { format!("{} ", scope.scope.model()) };
+    let levels = [("requests", scope.requests), ("tokens", scope.tokens)];
+    levels.into_iter().filter_map(move |(what, level)| {
+        let level = level?;
+        Some(format!("{model}{what} left {}/{}", short(level.remaining), short(level.limit)))
+    })
 }
 
 /// 499, 9999, 130k: what fits.

@@ -29,7 +29,9 @@ pub(crate) struct Report {
     #[serde(skip)]
     pub(crate) limit_is_learned: bool,
     /// Items that failed in this run, by kind.
-    pub(crate) failed_by_kind: BTreeMap<String, u64>,
+    pub(crate) failed_by_kind: BTreeMap<&'static str, u64>,
+    /// The most memory the process has had, in MiB; null where the system does not tell.
+    pub(crate) peak_mib: Option<f64>,
 }
 
 impl Report {
@@ -41,6 +43,14 @@ impl Report {
             .map(|limit| rounded(elapsed.as_secs_f64() / limit.as_secs_f64(), 1e4));
         self
     }
+}
+
+/// The most memory this process has had so far, in MiB.
+pub(crate) fn peak_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(rounded(kib / 1024.0, 10.0))
 }
 
 /// To so many parts of one.
@@ -81,8 +91,8 @@ pub(crate) fn table(columns: &[(&str, &Report)]) -> String {
     row("items", &|report| report.items.to_string());
     row("answered", &|report| share(report.ok, report.items));
     row("failed", &|report| share(report.failed, report.items));
-    let kinds: std::collections::BTreeSet<&String> =
-        columns.iter().flat_map(|(_, report)| report.failed_by_kind.keys()).collect();
+    let kinds: std::collections::BTreeSet<&str> =
+        columns.iter().flat_map(|(_, report)| report.failed_by_kind.keys().copied()).collect();
     for kind in kinds {
         row(&format!("  {kind}"), &|report| report.failed_by_kind.get(kind).map_or(String::new(), u64::to_string));
     }
@@ -97,6 +107,9 @@ pub(crate) fn table(columns: &[(&str, &Report)]) -> String {
     row("time", &|report| format!("{:.1} s", report.elapsed_s));
     row(best, &|report| report.limit_s.map_or("unknown".into(), |limit| format!("{limit:.1} s")));
     row("ratio", &|report| report.ratio.map_or("unknown".into(), |ratio| format!("{ratio:.3}")));
+    if columns.iter().any(|(_, report)| report.peak_mib.is_some()) {
+        row("peak memory", &|report| report.peak_mib.map_or("unknown".into(), |mib| format!("{mib:.0} MiB")));
+    }
     text
 }
 

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use serde::Serialize;
 use tower_outbound::mock::MockApi;
 
-use crate::{MOCK_KEY, report};
+use crate::{report, target::MOCK_KEY};
 
 /// What the API saw of all its clients together.
 #[derive(Serialize)]

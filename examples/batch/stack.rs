@@ -19,6 +19,9 @@ use crate::wire::{Answer, Caller, Wire};
 /// A limit for each attempt, from its sending: as the OpenAI SDKs have it. The wait for quota is not in it.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(600);
 
+/// The longest single wait, be it for quota or because the server asks for it: a batch has time.
+const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
+
 /// A client that calls `origin` with `key`, as often and as fast as the server wants.
 pub(crate) fn stack(wire: Wire, key: ApiKey, origin: Origin, meter: &QuotaMeterLayer) -> Caller {
     // A batch is worth some patience, and its answers are worth the risk of paying for one twice. The number of workers
@@ -26,6 +29,7 @@ pub(crate) fn stack(wire: Wire, key: ApiKey, origin: Origin, meter: &QuotaMeterL
     let retry = BackoffRetryLayer::new()
         .policy(Standard::new().max_attempts(nz!(6)))
         .repeat(Repeat::All)
+        .max_wait(LONGEST_WAIT)
         .budget(Budget::unlimited());
     // Whatever is at another host, copies OpenAI.
     let apis = Providers::by_host().otherwise(OpenAi);

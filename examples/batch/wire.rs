@@ -26,7 +26,7 @@ pub(crate) type Caller = BoxCloneService<Request<Full<Bytes>>, Response<Answer>,
 pub(crate) type Answer = UnsyncBoxBody<Bytes, BoxError>;
 
 /// The longest answer that is taken.
-const MAX_ANSWER: usize = 64 << 20;
+pub(crate) const MAX_ANSWER: usize = 64 << 20;
 
 /// Sends a request and takes the whole answer: one that breaks off is an error, which the layers see and send again.
 #[derive(Clone, Debug)]
@@ -114,14 +114,16 @@ impl Wire {
         let trip = Trip::begin(&self.counts, request.extensions().get::<Out>().cloned());
         let start = Instant::now();
         let (head, body) = self.client.request(request).await?.into_parts();
-        let body = Limited::new(body, MAX_ANSWER).collect().await?.to_bytes();
-        if head.status == StatusCode::TOO_MANY_REQUESTS {
-            self.counts.rejected.fetch_add(1, Relaxed);
-        } else {
+        // Whether the server admitted it stands in the head, however the rest comes.
+        let was_admitted = head.status != StatusCode::TOO_MANY_REQUESTS;
+        let count = if was_admitted { &self.counts.admitted } else { &self.counts.rejected };
+        count.fetch_add(1, Relaxed);
+        let body = Limited::new(body, MAX_ANSWER).collect().await;
+        if was_admitted {
             let us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-            self.counts.admitted.fetch_add(1, Relaxed);
             self.counts.latency_us.fetch_add(us, Relaxed);
         }
+        let body = body?.to_bytes();
         drop(trip);
         Ok(Response::from_parts(head, Full::new(body)))
     }

@@ -173,7 +173,7 @@ where
         let (number, fate) = self.core().begin(now);
         let (parts, body) = request.into_parts();
         ResponseFuture {
-            call: Under { api: self.clone(), number, parts, arrives: now + fate.up, fate },
+            call: Under { api: self.clone(), number, parts, arrives: later(now, fate.up), fate },
             state: State::Reading { body: Intake::new(body, self.body_cap) },
         }
     }
@@ -248,8 +248,10 @@ where
                     let arrival =
                         Arrival { number: call.number, fate: &call.fate, parts: &call.parts, body: body.as_deref() };
                     let now = Instant::now();
-                    let decision = call.api.core().decide(now, &arrival);
-                    let sleep = sleep_until(now + decision.wait);
+                    let judged = call.api.core().judge(now, &arrival);
+                    // Not under the lock, where it would hold up all other calls.
+                    let decision = judged.decision(&call.fate);
+                    let sleep = sleep_until(later(now, decision.wait));
                     this.state.set(State::Leaving { sleep, result: Some(decision.result) });
                 }
                 StateProj::Leaving { sleep, result } => {
@@ -265,6 +267,12 @@ where
             }
         }
     }
+}
+
+/// After this time, or what is as good as never: a latency may be as long as a [`Duration`] can be.
+fn later(now: Instant, wait: Duration) -> Instant {
+    const NEVER: Duration = Duration::from_secs(30 * 365 * 86_400);
+    now.checked_add(wait).or_else(|| now.checked_add(NEVER)).unwrap_or(now)
 }
 
 /// Waits, where there is something to wait for: a timer alone would round up to the next millisecond.

@@ -44,6 +44,19 @@ pub(crate) struct Arrival<'a> {
     pub(crate) body: Option<&'a [u8]>,
 }
 
+/// What became of a call at the gate, and all that its answer is made of: making it needs the gate no more.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    ask: Option<Ask>,
+    refusal: Option<Refusal>,
+    fault: Option<Fault>,
+    headers: HeaderMap,
+    at: Duration,
+    /// Where the answer lists them.
+    models: Vec<String>,
+    needs_date: bool,
+}
+
 /// What happens to the call, and how long after it reached the gate.
 #[derive(Debug)]
 pub(crate) struct Decision {
@@ -142,7 +155,8 @@ impl Core {
         self.counters.in_flight = self.counters.in_flight.saturating_sub(1);
     }
 
-    pub(crate) fn decide(&mut self, now: Instant, arrival: &Arrival<'_>) -> Decision {
+    /// Admits the call or refuses it, and counts it.
+    pub(crate) fn judge(&mut self, now: Instant, arrival: &Arrival<'_>) -> Judged {
         let fate = arrival.fate;
         let at = self.start.map_or(Duration::ZERO, |start| now.saturating_duration_since(start));
         let (ask, verdict) = match self.read(arrival) {
@@ -156,22 +170,22 @@ impl Core {
         let Verdict { outcome, tokens, refusal, headers } = verdict;
         let mut fault = None;
         if outcome == Outcome::Admitted {
-            self.counters.latency = self.counters.latency.saturating_add(fate.up + fate.service + fate.down);
+            let latency = fate.up.saturating_add(fate.service).saturating_add(fate.down);
+            self.counters.latency = self.counters.latency.saturating_add(latency);
             fault = fate.fault;
         }
-        let reply = match (&ask, &refusal) {
-            (Some(ask), None) => Some(reply::answer(&self.settings, ask, fate, created(at))),
-            _ => None,
+        // A fault falls on what was admitted alone.
+        let status = match (fault.map(Fault::refusal), &refusal) {
+            _ if fault == Some(Fault::Dropped) => None,
+            (Some(Some(broken)), _) => Some(broken.status),
+            (_, Some(refusal)) => Some(refusal.status),
+            _ => Some(StatusCode::OK),
         };
-        let mut decision = finish(fate, fault, reply, refusal, headers);
-        if let (true, Ok(response)) = (self.settings.spelling.needs_date(), &mut decision.result) {
-            headers::date(response.headers_mut(), at.saturating_add(decision.wait));
-        }
-        let status = decision.result.as_ref().ok().map(Response::status);
         let record = self.record(arrival, at, outcome, fault, status, tokens);
         self.counters.count(&record);
         self.records.push(record);
-        decision
+        let models = if matches!(ask, Some(Ask::Models)) { self.settings.models.clone() } else { Vec::new() };
+        Judged { ask, refusal, fault, headers, at, models, needs_date: self.settings.spelling.needs_date() }
     }
 
     /// Place, key, body: what is looked at before a call costs anything.
@@ -318,6 +332,36 @@ fn created(at: Duration) -> u64 {
     headers::EPOCH.saturating_add(at).as_secs()
 }
 
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+impl Judged {
+    /// The answer, which may be large: 2,048 embeddings of 4,096 numbers.
+    pub(crate) fn decision(self, fate: &Fate) -> Decision {
+        let reply = match (&self.ask, &self.refusal) {
+            (Some(ask), None) => Some(reply::answer(&self.models, ask, fate, created(self.at))),
+            _ => None,
+        };
+        let mut decision = finish(fate, self.fault, reply, self.refusal, self.headers);
+        if let (true, Ok(response)) = (self.needs_date, &mut decision.result) {
+            // A date has four digits for its year, and a latency may be anything.
+            headers::date(response.headers_mut(), self.at.saturating_add(decision.wait).min(CENTURY));
+        }
+        decision
+    }
+}
+
+impl Fault {
+    /// What it makes of an answer, where that is another answer.
+    fn refusal(self) -> Option<Refusal> {
+        match self {
+            Self::ServerError => Some(Refusal::server_error()),
+            Self::BadGateway => Some(Refusal::bad_gateway()),
+            Self::Unavailable => Some(Refusal::overloaded()),
+            Self::Dropped | Self::Cut | Self::Truncated => None,
+        }
+    }
+}
+
 /// Puts the response together, or breaks it as the fault has it.
 fn finish(
     fate: &Fate,
@@ -327,13 +371,10 @@ fn finish(
     limits: HeaderMap,
 ) -> Decision {
     let worked = fate.service.saturating_add(fate.down);
-    let refusal = match fault {
-        Some(Fault::ServerError) => Some(Refusal::server_error()),
-        Some(Fault::BadGateway) => Some(Refusal::bad_gateway()),
-        Some(Fault::Unavailable) => Some(Refusal::overloaded()),
-        Some(Fault::Dropped) => return Decision { wait: worked, result: Err(MockErrorKind::Reset.into()) },
-        _ => refusal,
-    };
+    if fault == Some(Fault::Dropped) {
+        return Decision { wait: worked, result: Err(MockErrorKind::Reset.into()) };
+    }
+    let refusal = fault.and_then(Fault::refusal).or(refusal);
     let (status, content_type, mut body, wait, allow) = match (refusal, reply) {
         (Some(refusal), _) => {
             let wait = if fault.is_some() { worked } else { fate.down };

@@ -10,7 +10,6 @@ use super::{
     faults::{Chance, Fate},
     files::Upload,
     routes::{Ask, Generate, Input},
-    settings::Settings,
 };
 
 /// A served call's answer.
@@ -40,10 +39,11 @@ impl Reply {
     }
 }
 
-/// Answers what was asked. `created` is the time in seconds that the answer bears.
-pub(crate) fn answer(settings: &Settings, ask: &Ask, fate: &Fate, created: u64) -> Reply {
+/// Answers what was asked. `known` are the models that there are, any if none is named; `created` is the time in seconds
+/// that the answer bears.
+pub(crate) fn answer(known: &[String], ask: &Ask, fate: &Fate, created: u64) -> Reply {
     match ask {
-        Ask::Models => Reply::whole(&models(settings, created), fate.service),
+        Ask::Models => Reply::whole(&models(known, created), fate.service),
         Ask::Upload(upload) => Reply::whole(&file(upload, fate, created), fate.service),
         Ask::Chat(ask) if ask.stream => chat_stream(ask, fate, created),
         Ask::Chat(ask) => Reply::whole(&chat(ask, fate, created), fate.service),
@@ -203,9 +203,9 @@ fn response_stream(ask: &Generate, fate: &Fate, created: u64) -> Reply {
     Reply::stream(events, fate.service)
 }
 
-fn models(settings: &Settings, created: u64) -> Value {
+fn models(known: &[String], created: u64) -> Value {
     let some = ["gpt-4o-mini".to_owned(), "text-embedding-3-small".to_owned()];
-    let known: &[String] = if settings.models.is_empty() { &some } else { &settings.models };
+    let known: &[String] = if known.is_empty() { &some } else { known };
     let data: Vec<Value> =
         known.iter().map(|id| json!({ "id": id, "object": "model", "created": created, "owned_by": "mock" })).collect();
     json!({ "object": "list", "data": data })

@@ -94,38 +94,50 @@ async fn what_cannot_begin_says_why_before_anything_is_sent() {
     let input = folder.write("in.jsonl", &items(3));
     let api = MockApi::default();
     let server = serve(&api).await;
-    let with = |args: &[&str]| {
+    let base = server.url();
+    // All that is not the fault at hand is in order, so that nothing else holds it up.
+    let with = |input: &std::path::Path, url: &str, key: Option<&str>, args: &[&str]| {
         let mut command = batch();
-        command.arg("--input").arg(&input).args(args);
+        command.arg("--input").arg(input).args(["--base-url", url]).args(args);
+        key.iter().for_each(|key| _ = command.env("OPENAI_API_KEY", key));
         command
     };
-    let base = server.url();
+    let sound = |args: &[&str]| with(&input, &base, Some(KEY), args);
 
-    let mut command = batch();
-    command.arg("--input").arg(folder.file("none.jsonl"));
-    cannot_begin(command, &["cannot read the input", "none.jsonl"]).await;
-    let mut command = batch();
-    command.arg("--input").arg(folder.file(""));
-    cannot_begin(command, &["cannot read the input"]).await;
-    let nowhere = folder.file("none/out.jsonl");
-    cannot_begin(with(&["--output", nowhere.to_str().unwrap()]), &["cannot write the output", "none"]).await;
-    cannot_begin(with(&["--output", input.to_str().unwrap()]), &["the same file"]).await;
-    let other = folder.write("other.txt", "something else\nand more\n");
-    cannot_begin(with(&["--output", other.to_str().unwrap()]), &["line 1", "no result of a batch"]).await;
-    assert_eq!(fs::read_to_string(&other).unwrap(), "something else\nand more\n");
-
-    cannot_begin(with(&["--base-url", &base]), &["OPENAI_API_KEY"]).await;
-    let mut command = with(&["--base-url", &base]);
-    command.env("OPENAI_API_KEY", format!("\"{KEY}\""));
-    cannot_begin(command, &["OPENAI_API_KEY", "quotes"]).await;
-    for url in ["api.openai.com", "ftp://api.openai.com", "http://api.openai.com/v1", "::"] {
-        let mut command = with(&["--base-url", url]);
-        command.env("OPENAI_API_KEY", KEY);
-        cannot_begin(command, &["--base-url"]).await;
+    for path in [folder.file("none.jsonl"), folder.file("")] {
+        cannot_begin(with(&path, &base, Some(KEY), &[]), &["cannot read the input"]).await;
     }
-    cannot_begin(with(&["--workers", "0"]), &["--workers"]).await;
-    cannot_begin(with(&["--rpm", "5", "--base-url", &base]), &["--rpm", "--base-url"]).await;
+    let nowhere = folder.file("none/out.jsonl");
+    cannot_begin(sound(&["--output", nowhere.to_str().unwrap()]), &["cannot write the output", "none"]).await;
+    cannot_begin(sound(&["--output", input.to_str().unwrap()]), &["the same file"]).await;
+    let other = folder.write("other.txt", "something else\nand more\n");
+    cannot_begin(sound(&["--output", other.to_str().unwrap()]), &["line 1", "no result of a batch"]).await;
+    assert_eq!(fs::read_to_string(&other).unwrap(), "something else\nand more\n");
+    #[cfg(unix)]
+    cannot_begin(with("/dev/null".as_ref(), &base, Some(KEY), &[]), &["--output"]).await;
+
+    cannot_begin(with(&input, &base, None, &[]), &["OPENAI_API_KEY"]).await;
+    cannot_begin(with(&input, &base, Some(&format!("\"{KEY}\"")), &[]), &["OPENAI_API_KEY", "quotes"]).await;
+    let (query, fragment) = (format!("{base}/v1?version=1"), format!("{base}/v1#top"));
+    for url in ["api.openai.com", "ftp://api.openai.com", "http://api.openai.com/v1", "::", &query, &fragment] {
+        cannot_begin(with(&input, url, Some(KEY), &[]), &["--base-url"]).await;
+    }
+    for workers in ["0", "100001", "-1"] {
+        cannot_begin(sound(&[&format!("--workers={workers}")]), &["--workers"]).await;
+    }
+    cannot_begin(sound(&["--rpm", "5"]), &["--rpm", "--base-url"]).await;
     assert_eq!(api.counters().calls, 0);
+    // The same with nothing wrong is sent.
+    assert_eq!(run(sound(&[])).await.status.code(), Some(0));
+    assert_eq!(api.counters().calls, 3);
+
+    for share in ["1.5", "-0.1", "nan", "inf", "much"] {
+        for flag in ["--errors", "--faults"] {
+            let mut command = batch();
+            command.arg(format!("{flag}={share}"));
+            cannot_begin(command, &[flag]).await;
+        }
+    }
 }
 
 /// A device that is always full, and endless when read.

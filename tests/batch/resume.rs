@@ -12,7 +12,7 @@ use tower_outbound::mock::{Limit, Limits, MockApi};
 
 use super::{Folder, KEY, against, assert_answered, items, records, run, serve, stderr, totals};
 
-fn slow() -> MockApi {
+pub(crate) fn slow() -> MockApi {
     let ms = Duration::from_millis;
     MockApi::builder().keys([KEY]).service_time(ms(20)..=ms(60)).build()
 }
@@ -27,7 +27,7 @@ async fn wait_for_lines(output: &Path, lines: usize) {
     panic!("{lines} lines did not come");
 }
 
-async fn begun(mut command: std::process::Command, output: &Path, lines: usize) -> Child {
+pub(crate) async fn begun(mut command: std::process::Command, output: &Path, lines: usize) -> Child {
     let child = command.spawn().unwrap();
     wait_for_lines(output, lines).await;
     child

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod api;
+mod extremes;
 mod script;
 mod tcp;
 
