@@ -42,7 +42,8 @@ pub(crate) async fn until_waiting(bench: &Bench, calls: u64) {
         loop {
             client.send("GET /status.json?since=1000000 HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
             client.head().await;
-            let status: Value = serde_json::from_str(&client.read_to("\"samples\":[]}").await).unwrap();
+            let text = client.read_to("\"samples\":[]}").await;
+            let status: Value = serde_json::from_str(&text).expect("JSON");
             if status["waiting"] == calls {
                 return;
             }
