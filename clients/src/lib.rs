@@ -1,5 +1,7 @@
 //! What the examples and tests of the clients share: an API to call, and a server that echoes.
 
+pub mod grpc;
+
 use std::{convert::Infallible, future::Future, io, net::SocketAddr};
 
 use bytes::Bytes;

@@ -1,48 +1,32 @@
-//! The least that a reverse proxy of axum and hyper does, to measure the gateway by.
+//! The least that a reverse proxy of hyper alone does, to measure the gateway by.
 //!
 //! `cargo run --release -p gateway --example forwarder -- 127.0.0.1:8081 127.0.0.1:9000`
 
-use axum::{Router, body::Body, extract::State, response::Response};
 use http::{
-    Request, StatusCode, Uri,
+    Request, Response, Uri,
     header::{CONNECTION, HOST},
-    uri::Scheme,
+    uri::{Authority, PathAndQuery, Scheme},
 };
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use tokio::net::TcpListener;
 use tower::BoxError;
 
-#[derive(Clone)]
-struct Forwarder {
-    client: Client<HttpConnector, Body>,
-    upstream: http::uri::Authority,
-}
-
-async fn forward(State(forwarder): State<Forwarder>, mut request: Request<Body>) -> Response {
-    let place = request.uri().path_and_query().cloned();
-    let uri = Uri::builder().scheme(Scheme::HTTP).authority(forwarder.upstream);
-    let Ok(uri) = uri.path_and_query(place.unwrap_or_else(|| "/".parse().expect("a path"))).build() else {
-        return failed(StatusCode::BAD_REQUEST);
-    };
-    *request.uri_mut() = uri;
+async fn forward(
+    client: Client<HttpConnector, Incoming>,
+    upstream: Authority,
+    mut request: Request<Incoming>,
+) -> Result<Response<Incoming>, BoxError> {
+    let place = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+    *request.uri_mut() = Uri::builder().scheme(Scheme::HTTP).authority(upstream).path_and_query(place).build()?;
     request.headers_mut().remove(HOST);
     request.headers_mut().remove(CONNECTION);
-    match forwarder.client.request(request).await {
-        Ok(mut response) => {
-            response.headers_mut().remove(CONNECTION);
-            response.map(Body::new)
-        }
-        Err(_) => failed(StatusCode::BAD_GATEWAY),
-    }
-}
-
-fn failed(status: StatusCode) -> Response {
-    let mut response = Response::default();
-    *response.status_mut() = status;
-    response
+    let mut response = client.request(request).await?;
+    response.headers_mut().remove(CONNECTION);
+    Ok(response)
 }
 
 #[tokio::main]
@@ -52,9 +36,16 @@ async fn main() -> Result<(), BoxError> {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
-    let router = Router::new().fallback(forward).with_state(Forwarder { client, upstream: upstream.parse()? });
-    let listener = axum::serve::ListenerExt::tap_io(TcpListener::bind(listen).await?, |stream| {
+    let upstream: Authority = upstream.parse()?;
+    let listener = TcpListener::bind(listen).await?;
+    loop {
+        let (stream, _) = listener.accept().await?;
         let _ = stream.set_nodelay(true);
-    });
-    Ok(axum::serve(listener, router).await?)
+        let (client, upstream) = (client.clone(), upstream.clone());
+        tokio::spawn(async move {
+            let service = service_fn(move |request| forward(client.clone(), upstream.clone(), request));
+            // It ends with an error where either side goes away.
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
 }

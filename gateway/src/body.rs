@@ -2,38 +2,48 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
+use tokio::sync::OwnedSemaphorePermit;
 use tower_outbound::body::{ReplayBody, ReplayError, Resend};
 
-/// A request's body: streamed as it comes, and kept as far as it may have to go again.
+/// The part that a body has of the room for all of them, given back when no copy of the body is left.
+pub(crate) type Share = Arc<OwnedSemaphorePermit>;
+
+/// A request's body: in memory, or streamed as it comes and kept as far as it may have to go again.
 #[derive(Debug)]
 pub(crate) enum Upload {
-    Empty,
-    Streamed(ReplayBody<Incoming>),
+    Whole { content: Bytes, trailers: Option<HeaderMap>, share: Option<Share> },
+    Streamed { body: ReplayBody<Rest>, share: Option<Share> },
 }
 
 impl Upload {
-    /// Keeps at most `max_bytes`; nothing of a body that says it is longer.
-    pub(crate) fn new(body: Incoming, max_bytes: usize) -> Self {
-        if body.is_end_stream() {
-            return Self::Empty;
-        }
-        let is_too_long = body.size_hint().lower() > max_bytes as u64;
-        Self::Streamed(ReplayBody::new(body, if is_too_long { 0 } else { max_bytes }))
+    pub(crate) fn empty() -> Self {
+        Self::Whole { content: Bytes::new(), trailers: None, share: None }
     }
 }
 
 impl Resend for Upload {
     fn resend(&self) -> Option<Self> {
+        Some(match self {
+            Self::Whole { content, trailers, share } => {
+                Self::Whole { content: content.clone(), trailers: trailers.clone(), share: share.clone() }
+            }
+            Self::Streamed { body, share } => Self::Streamed { body: body.resend()?, share: share.clone() },
+        })
+    }
+
+    fn in_memory(&self) -> Option<Bytes> {
         match self {
-            Self::Empty => Some(Self::Empty),
-            Self::Streamed(body) => body.resend().map(Self::Streamed),
+            Self::Whole { content, .. } => Some(content.clone()),
+            Self::Streamed { .. } => None,
         }
     }
 }
@@ -44,23 +54,61 @@ impl Body for Upload {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.get_mut() {
-            Self::Empty => Poll::Ready(None),
-            Self::Streamed(body) => Pin::new(body).poll_frame(cx),
+            Self::Whole { content, .. } if !content.is_empty() => {
+                Poll::Ready(Some(Ok(Frame::data(std::mem::take(content)))))
+            }
+            Self::Whole { trailers, .. } => Poll::Ready(trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),
+            Self::Streamed { body, .. } => Pin::new(body).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Empty => true,
-            Self::Streamed(body) => body.is_end_stream(),
+            Self::Whole { content, trailers, .. } => content.is_empty() && trailers.is_none(),
+            Self::Streamed { body, .. } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Streamed(body) => body.size_hint(),
+            Self::Whole { content, trailers: None, .. } => SizeHint::with_exact(content.len() as u64),
+            // What is of a known length is sent without trailers.
+            Self::Whole { .. } => SizeHint::new(),
+            Self::Streamed { body, .. } => body.size_hint(),
         }
+    }
+}
+
+/// What was read of a body already, and then the rest of it.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    pub(crate) read: Bytes,
+    pub(crate) body: Incoming,
+}
+
+impl Body for Rest {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if !self.read.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.read)))));
+        }
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.read.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (rest, read) = (self.body.size_hint(), self.read.len() as u64);
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(read));
+        if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(read)) {
+            hint.set_upper(upper);
+        }
+        hint
     }
 }
 

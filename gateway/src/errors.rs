@@ -12,6 +12,8 @@ use tower_outbound::{ApiError, ErrorKind, Gate, Refused, find_cause, quota_meter
 
 /// OpenAI's clients obey it. What comes out of here was sent again as often as it may be; three times three is nine.
 pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// When another gateway may be there in the place of one that stops.
+const RESTART: Duration = Duration::from_secs(5);
 /// Tells the gateway's own errors from the API's.
 const SOURCE: HeaderName = HeaderName::from_static("x-error-source");
 
@@ -51,6 +53,13 @@ impl Problem {
 
     pub(crate) fn invalid(status: StatusCode, message: &str) -> Self {
         Self::new(status, "invalid_request_error", None, message)
+    }
+
+    /// The gateway stops before the call has an answer.
+    pub(crate) fn stopping() -> Self {
+        let (status, kind) = (StatusCode::SERVICE_UNAVAILABLE, "server_error");
+        let message = "The gateway stops, and this call had no answer yet.";
+        Self { retry_after: Some(RESTART), ..Self::new(status, kind, Some("stopping"), message) }
     }
 
     /// Of a call that ended without a response.

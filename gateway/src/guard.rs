@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::{
-    HeaderMap, StatusCode, Uri,
+    HeaderMap, HeaderName, StatusCode, Uri,
     header::{AUTHORIZATION, HOST, ORIGIN},
 };
 use tower::BoxError;
@@ -48,6 +48,22 @@ impl Secrets {
     }
 }
 
+/// Where APIs take their keys, and clients put them.
+const KEY_HEADERS: [HeaderName; 3] = [
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+];
+/// What a browser says of who made it ask.
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Takes off whatever the caller sent as a key: it is for the gateway, or for nobody.
+pub(crate) fn strip_keys(headers: &mut HeaderMap, key_header: Option<&HeaderName>) {
+    for name in KEY_HEADERS.iter().chain([&AUTHORIZATION]).chain(key_header) {
+        headers.remove(name);
+    }
+}
+
 #[derive(Clone)]
 pub(crate) enum Guard {
     /// No key is given away: whoever can connect may pass.
@@ -82,7 +98,7 @@ impl Guard {
     pub(crate) fn admit(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Problem> {
         match self {
             Self::Open => Ok(()),
-            Self::Loopback if is_local(peer, headers) => Ok(()),
+            Self::Loopback if is_local(peer, headers) && !is_for_another_site(headers) => Ok(()),
             Self::Loopback => Err(Problem::new(
                 StatusCode::FORBIDDEN,
                 "invalid_request_error",
@@ -90,7 +106,7 @@ impl Guard {
                 "The gateway adds its own API key to calls, and so lets in only programs on its machine. Start it with \
                  --token-from-env to let in others.",
             )),
-            Self::Token(token) if bearer(headers).is_some_and(|given| is_same(given, token.as_bytes())) => Ok(()),
+            Self::Token(token) if given_keys(headers).any(|given| is_same(given, token.as_bytes())) => Ok(()),
             Self::Token(_) => Err(Problem::new(
                 StatusCode::UNAUTHORIZED,
                 "invalid_request_error",
@@ -119,6 +135,13 @@ fn is_local(peer: SocketAddr, headers: &HeaderMap) -> bool {
         && headers.get_all(ORIGIN).iter().all(|origin| is_ours(origin.as_bytes()))
 }
 
+/// Asked by a browser for a page of another site: an image or a link needs no leave, and says nothing of its origin. A page
+/// of this machine says that, and [`is_local`] has looked at it.
+fn is_for_another_site(headers: &HeaderMap) -> bool {
+    let is_other = |site: &[u8]| !matches!(site, b"same-origin" | b"none");
+    headers.get_all(FETCH_SITE).iter().any(|site| is_other(site.as_bytes())) && !headers.contains_key(ORIGIN)
+}
+
 /// `localhost`, `127.0.0.1:8080`, `[::1]:8080` …
 fn is_loopback_name(name: &str) -> bool {
     let Ok(uri) = name.parse::<Uri>() else { return false };
@@ -126,6 +149,12 @@ fn is_loopback_name(name: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
         || host.to_ascii_lowercase().ends_with(".localhost")
         || host.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
+}
+
+/// What the caller sent as a key, wherever its API takes it.
+fn given_keys(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let alone = KEY_HEADERS.into_iter().filter_map(|name| headers.get(name)).map(|value| value.as_bytes());
+    bearer(headers).into_iter().chain(alone)
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
@@ -170,6 +199,24 @@ mod tests {
     }
 
     #[test]
+    fn a_browser_asks_only_for_pages_of_this_machine() {
+        for (site, origin, expected) in [
+            ("cross-site", None, false),
+            ("same-site", None, false),
+            ("same-origin", None, true),
+            ("none", None, true),
+            ("same-site", Some("http://localhost:3000"), true),
+            ("cross-site", Some("https://evil.example"), false),
+            ("cross-site", Some("null"), false),
+        ] {
+            let mut given = headers(&[(HOST, "localhost:8080"), (FETCH_SITE, site)]);
+            given.extend(origin.map(|origin| (ORIGIN, HeaderValue::from_static(origin))));
+            let admitted = Guard::Loopback.admit("127.0.0.1:1".parse().unwrap(), &given);
+            assert_eq!(admitted.is_ok(), expected, "{site} {origin:?}");
+        }
+    }
+
+    #[test]
     fn a_token_is_needed_whole() {
         let guard = Guard::Token("tok-12345".into());
         let peer = "127.0.0.1:1".parse().unwrap();
@@ -182,6 +229,10 @@ mod tests {
             ("Basic tok-12345", false),
         ] {
             assert_eq!(guard.admit(peer, &headers(&[(AUTHORIZATION, value)])).is_ok(), expected, "{value}");
+        }
+        for name in KEY_HEADERS {
+            assert!(guard.admit(peer, &headers(&[(name.clone(), "tok-12345")])).is_ok(), "{name}");
+            assert!(guard.admit(peer, &headers(&[(name.clone(), "tok-1234")])).is_err(), "{name}");
         }
         assert!(guard.admit(peer, &HeaderMap::new()).is_err());
     }

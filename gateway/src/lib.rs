@@ -9,6 +9,7 @@ mod errors;
 mod guard;
 mod headers;
 mod history;
+mod intake;
 mod metrics;
 mod options;
 mod pages;

@@ -39,7 +39,7 @@ async fn run(options: &Options) -> Result<bool, BoxError> {
 
     let api = if mock.is_some() { "a mock API in this process, at " } else { "" };
     println!("listening on http://{here}, in front of {api}{upstream}");
-    println!("  base_url for clients  http://{here}/v1");
+    println!("  base_url for clients  http://{here}{}", gateway.base_path());
     println!("  status page           http://{here}/");
     if secrets.keys.is_empty() {
         println!("  calls carry their callers' own keys");

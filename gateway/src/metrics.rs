@@ -107,8 +107,8 @@ impl Metrics {
         }
     }
 
-    /// All of it, and the meter's, as Prometheus reads it.
-    pub(crate) fn render(&self, quota: &Snapshot) -> String {
+    /// All of it, and the meter's, of each scope and of all of them, as Prometheus reads it.
+    pub(crate) fn render(&self, quota: &Snapshot, scopes: &[Snapshot]) -> String {
         let mut text = Text(String::with_capacity(4096));
         text.one("uptime_seconds", "gauge", "Time since the start.", self.uptime().as_secs_f64());
         text.statuses("calls", "Calls answered, by status.", &self.answers);
@@ -121,12 +121,11 @@ impl Metrics {
         text.count("resends", "Times a call was sent again for free after a 429.", &self.resends);
         self.until_head.render(&mut text);
 
-        let levels = [("requests", &quota.requests), ("tokens", &quota.tokens)];
-        let levels = levels.into_iter().filter_map(|(what, level)| Some((what, (*level)?)));
+        let levels: Vec<_> = scopes.iter().flat_map(levels).collect();
         let mut level = |name, help, value: fn(&Level) -> f64| {
             text.head(name, "gauge", help);
-            for (what, level) in levels.clone() {
-                text.line(format_args!("{name}{{kind=\"{what}\"}}"), value(&level));
+            for (scope, what, level) in &levels {
+                text.line(format_args!("{name}{{kind=\"{what}\",scope=\"{scope}\"}}"), value(level));
             }
         };
         level("quota_limit", "The quota of a period, as the API announces it.", |level| level.limit);
@@ -134,13 +133,29 @@ impl Metrics {
         level("quota_refill_per_second", "What comes back in a second.", |level| level.refill_per_second);
         text.one("quota_waiting", "gauge", "Calls that wait in line.", quota.waiting);
         text.one("quota_in_flight", "gauge", "Calls sent and not yet answered.", quota.in_flight);
-        text.one("quota_window", "gauge", "The most that may be in flight.", quota.window);
+        text.head("quota_window", "gauge", "The most that may be in flight.");
+        for scope in scopes {
+            let window = format_args!("quota_window{{scope=\"{}\"}}", label(&scope.scope));
+            text.line(window, scope.window);
+        }
         let wait = |wait: Option<Duration>| wait.unwrap_or_default().as_secs_f64();
         text.one("quota_expected_wait_seconds", "gauge", "How long a new call would wait.", wait(quota.expected_wait));
         text.one("quota_gate_opens_seconds", "gauge", "Until calls go on after a 429.", wait(quota.gate_opens_in));
-        text.one("quota_spent", "gauge", "Whether the quota is used up.", u8::from(quota.spent.is_some()));
+        text.one("quota_spent", "gauge", "Whether a quota is used up.", u8::from(quota.spent.is_some()));
         text.0
     }
+}
+
+/// What is known of the limits of one scope.
+fn levels(scope: &Snapshot) -> impl Iterator<Item = (String, &'static str, Level)> {
+    let name = label(&scope.scope);
+    let levels = [("requests", scope.requests), ("tokens", scope.tokens)];
+    levels.into_iter().filter_map(move |(what, level)| Some((name.clone(), what, level?)))
+}
+
+/// A value in Prometheus' text: a caller may have chosen the name of its model to be anything.
+fn label(name: &impl Display) -> String {
+    name.to_string().replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n")
 }
 
 /// A call between its coming and the end of its answer.

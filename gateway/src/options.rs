@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::Parser;
+use http::HeaderName;
 
 /// Puts retries, keys and quota pacing in front of an OpenAI-like API, for programs in any language: set their
 /// `base_url` to the gateway's address.
@@ -17,8 +18,8 @@ use clap::Parser;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "gateway", version, max_term_width = 100)]
 pub struct Options {
-    /// The API to call, such as `https://api.openai.com`. A path of its own is put before that of each call, unless the
-    /// call's has it already. Without an API, a mock one in this process answers.
+    /// The API to call, such as `https://api.openai.com` or `https://api.groq.com/openai/v1`. A path of its own is put
+    /// before that of each call, unless the call's has it already. Without an API, a mock one in this process answers.
     #[arg(value_name = "URL")]
     pub upstream: Option<String>,
 
@@ -31,6 +32,11 @@ pub struct Options {
     /// that is refused or spent is put aside.
     #[arg(long, value_name = "VARIABLE")]
     pub key_from_env: Vec<String>,
+
+    /// The header that the key goes in, alone: `api-key` for Azure, `x-api-key` for Anthropic, `x-goog-api-key` for Gemini.
+    /// Without this it goes as `Authorization: Bearer`.
+    #[arg(long, value_name = "NAME", requires = "key_from_env")]
+    pub key_header: Option<HeaderName>,
 
     /// Lets in whoever sends the token in this environment variable as the API key, from wherever, and nobody else.
     #[arg(long, value_name = "VARIABLE", requires = "key_from_env")]
@@ -56,17 +62,23 @@ pub struct Options {
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds)]
     pub attempt_timeout: Duration,
 
-    /// How much of a request's body is kept to send it again, in KiB. A longer one goes once.
+    /// How much of a request's body is kept to send it again, in KiB. A longer one goes once, and of JSON that is longer the
+    /// model is not known.
     #[arg(long, value_name = "KIB", default_value = "4096")]
     pub replay_kib: usize,
+
+    /// How much is kept of all bodies at once, in MiB. A body that finds no room goes once, as a longer one does.
+    #[arg(long, value_name = "MIB", default_value = "256")]
+    pub replay_total_mib: usize,
 
     /// How many connections are served at once; more wait until one closes.
     #[arg(long, value_name = "NUMBER", default_value = "10000")]
     pub max_connections: NonZeroUsize,
 
-    /// How long calls in flight may go on after SIGTERM or Ctrl-C, in seconds. A second signal ends them at once.
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
-    pub grace: Duration,
+    /// How long calls may go on after SIGTERM or Ctrl-C, in seconds; those that then have no answer get a 503. Without this
+    /// all of them end by themselves, those that wait in line included. A second signal ends them at once.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub grace: Option<Duration>,
 
     /// Hands on the callers' Accept-Encoding. Without this, answers are asked for uncompressed: of a compressed error
     /// only the status can be read, so that a spent quota looks like a full one.
@@ -82,7 +94,7 @@ pub struct Options {
     pub mock_tpm: u64,
 
     /// The share of the mock API's answers that are server errors, from 0 to 1.
-    #[arg(long, value_name = "SHARE", default_value = "0.01", conflicts_with = "upstream")]
+    #[arg(long, value_name = "SHARE", default_value = "0.01", value_parser = share, conflicts_with = "upstream")]
     pub mock_errors: f64,
 
     /// The mock API answers at once, instead of after about a second.
@@ -95,6 +107,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
+fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("not from 0 to 1".to_owned()) }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -104,9 +121,21 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Options::command().debug_assert();
-        for bad in ["--max-wait=-1", "--max-wait=x", "--attempts=0", "--token-from-env=T", "--grace=1e400"] {
+        for bad in [
+            "--max-wait=-1",
+            "--max-wait=x",
+            "--attempts=0",
+            "--token-from-env=T",
+            "--grace=1e400",
+            "--key-header=x-api-key",
+            "--mock-errors=1.5",
+            "--mock-errors=-0.1",
+            "--mock-errors=NaN",
+        ] {
             assert!(Options::try_parse_from(["gateway", bad]).is_err(), "{bad}");
         }
+        assert!(Options::try_parse_from(["gateway", "--key-from-env=K", "--key-header=a b"]).is_err());
+        assert!(Options::try_parse_from(["gateway", "--key-from-env=K", "--key-header=api-key"]).is_ok());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::{
     guard::Guard,
     history::{History, Sample},
     metrics::Metrics,
-    quota::overall,
+    quota::{of_all, overall},
 };
 
 const PAGE: &str = include_str!("status.html");
@@ -113,8 +113,11 @@ async fn health() -> &'static str {
 
 /// For Prometheus.
 async fn metrics(asked: Asked) -> Response {
-    asked
-        .show(|pages| ("text/plain; version=0.0.4; charset=utf-8", pages.metrics.render(&overall(&pages.meter)).into()))
+    asked.show(|pages| {
+        let scopes = pages.meter.handle().scopes();
+        let whole = of_all(&scopes).unwrap_or_else(|| pages.meter.snapshot());
+        ("text/plain; version=0.0.4; charset=utf-8", pages.metrics.render(&whole, &scopes).into())
+    })
 }
 
 impl Pages {

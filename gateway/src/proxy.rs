@@ -4,19 +4,25 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::body::Body;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE},
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
+    header::{ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE},
 };
 use http_body_util::Either;
 use hyper::body::Incoming;
+use tokio::sync::watch;
 use tower::{BoxError, Service, ServiceExt};
-use tower_outbound::{TokenCost, backoff_retry::RetryReport};
+use tower_outbound::{
+    TokenCost,
+    backoff_retry::{RetryError, RetryReport},
+    find_cause,
+};
 
 use crate::{
     body::{Keeping, Upload},
     errors::{Problem, SHOULD_RETRY},
-    guard::Guard,
+    guard::{Guard, strip_keys},
     headers,
+    intake::{Intake, is_json},
     metrics::{InFlight, Metrics},
     target::Target,
 };
@@ -26,6 +32,8 @@ pub(crate) struct Proxy<S> {
     pub(crate) stack: S,
     pub(crate) rules: Rules,
     pub(crate) metrics: Arc<Metrics>,
+    /// Whether the time is over that calls have to end in.
+    pub(crate) closing: watch::Receiver<bool>,
 }
 
 #[derive(Debug)]
@@ -34,8 +42,10 @@ pub(crate) struct Rules {
     pub(crate) guard: Guard,
     /// The callers' own keys are taken off.
     pub(crate) has_key: bool,
+    /// Where the gateway's goes, if not in `Authorization`.
+    pub(crate) key_header: Option<HeaderName>,
     pub(crate) accept_encoding: bool,
-    pub(crate) replay_bytes: usize,
+    pub(crate) intake: Intake,
 }
 
 /// The API's answer, in flight until its end, or one of the gateway's own.
@@ -48,9 +58,12 @@ where
     /// Forwards a call, and its answer as it comes.
     pub(crate) async fn forward(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Answer<B>> {
         let mut call = self.metrics.begin();
-        let result = match self.rules.outbound(peer, request) {
-            Ok(request) => self.send(request).await.map_err(|error| Problem::of(&*error)),
-            Err(problem) => Err(problem),
+        let mut closing = self.closing.clone();
+        let result = tokio::select! {
+            biased;
+            result = self.exchange(peer, request) => result,
+            // Not before: who could end the wait is there for as long as this is.
+            Ok(_) = closing.wait_for(|is_over| *is_over) => Err(Problem::stopping()),
         };
         match result {
             Ok(mut response) => {
@@ -66,6 +79,16 @@ where
         }
     }
 
+    async fn exchange(&self, peer: SocketAddr, request: Request<Incoming>) -> Result<Response<B>, Problem> {
+        let request = self.rules.outbound(peer, request).await?;
+        self.send(request).await.map_err(|error| {
+            if let Some(error) = find_cause::<RetryError>(&*error) {
+                self.metrics.resent(error.report().resends);
+            }
+            Problem::of(&*error)
+        })
+    }
+
     async fn send(&self, request: Request<Upload>) -> Result<Response<B>, BoxError> {
         let mut stack = self.stack.clone();
         stack.ready().await?;
@@ -75,7 +98,7 @@ where
 
 impl Rules {
     /// The call as it goes to the API.
-    fn outbound(&self, peer: SocketAddr, request: Request<Incoming>) -> Result<Request<Upload>, Problem> {
+    async fn outbound(&self, peer: SocketAddr, request: Request<Incoming>) -> Result<Request<Upload>, Problem> {
         let (parts, body) = request.into_parts();
         self.guard.admit(peer, &parts.headers)?;
         if parts.method == Method::CONNECT {
@@ -90,13 +113,15 @@ impl Rules {
 
         let mut headers = parts.headers;
         self.prepare(&mut headers);
-        let is_json = headers.get(CONTENT_TYPE).is_none_or(|media| media.as_bytes().starts_with(b"application/json"));
-        let mut request = Request::new(Upload::new(body, self.replay_bytes));
+        let is_json = is_json(&headers);
+        let body = self.intake.take(body, is_json == Some(true)).await;
+        let body = body.map_err(|_| Problem::invalid(StatusCode::BAD_REQUEST, "The request's body broke off."))?;
+        let mut request = Request::new(body);
         *request.method_mut() = parts.method;
         *request.uri_mut() = uri;
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = headers;
-        if !is_json {
+        if is_json == Some(false) {
             // A file is no prompt, however long it is.
             request.extensions_mut().insert(TokenCost(0));
         }
@@ -117,7 +142,7 @@ impl Rules {
         headers.remove(HOST);
         headers.remove(EXPECT);
         if self.has_key {
-            headers.remove(AUTHORIZATION);
+            strip_keys(headers, self.key_header.as_ref());
         }
         if !self.accept_encoding {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));

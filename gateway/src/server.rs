@@ -4,7 +4,7 @@ use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::ConnectInfo, response::Response};
 use bytes::Bytes;
-use http::Request;
+use http::{Request, header::AUTHORIZATION};
 use http_body_util::Either;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
@@ -13,17 +13,18 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     time::{sleep, timeout},
 };
 use tower::{BoxError, Service, ServiceExt};
-use tower_outbound::{ApiKey, KeyCheckLayer, Origin, QuotaMeterLayer};
+use tower_outbound::{ApiKey, KeyCheckLayer, Origin, QuotaMeterLayer, key_check::Placement};
 
 use crate::{
     Options, Secrets,
     body::Upload,
     guard::Guard,
     history::History,
+    intake::Intake,
     metrics::Metrics,
     pages::{self, Facts, Pages},
     proxy::{Proxy, Rules},
@@ -33,6 +34,8 @@ use crate::{
 
 /// A connection that says nothing for so long is closed.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long it takes at most to tell callers that there is no more time.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The proxy in front of one API.
 #[derive(Debug)]
@@ -51,9 +54,11 @@ impl Gateway {
     pub fn new(options: &Options, upstream: &str, secrets: &Secrets) -> Result<Self, BoxError> {
         let target = Target::parse(upstream)?;
         let origin = if options.allow_plain_http { Origin::parse_insecure } else { Origin::parse };
+        let key_header = options.key_header.clone().filter(|name| *name != AUTHORIZATION);
         let key = match secrets.keys.split_first() {
             Some((first, others)) => {
                 let one = KeyCheckLayer::new(first.clone(), origin(upstream)?);
+                let one = one.placement(key_header.clone().map_or(Placement::bearer(), Placement::header));
                 Some(others.iter().cloned().fold(one, KeyCheckLayer::with_key))
             }
             None => None,
@@ -69,13 +74,24 @@ impl Gateway {
             target,
             guard: Guard::new(secrets),
             has_key: key.is_some(),
+            key_header,
             accept_encoding: options.accept_encoding,
-            replay_bytes: options.replay_kib.saturating_mul(1024),
+            intake: Intake::new(
+                options.replay_kib.saturating_mul(1 << 10),
+                options.replay_total_mib.saturating_mul(1 << 20),
+            ),
         };
         Ok(Self { options: options.clone(), rules, key, facts })
     }
 
-    /// Serves until `stop`; then takes nothing new, and gives what is in flight the time that the options allow.
+    /// What clients put behind the gateway's address for their `base_url`.
+    #[must_use]
+    pub fn base_path(&self) -> &str {
+        self.rules.target.base_path()
+    }
+
+    /// Serves until `stop`; then takes nothing new, and gives what is in flight or waits in line the time that the options
+    /// allow. What has no answer by then gets a 503, with `Retry-After`.
     ///
     /// Whether all of it ended in that time.
     ///
@@ -95,14 +111,27 @@ impl Gateway {
             history,
         };
         let stack = stack(&options, rules.target.host(), key, &meter, &metrics);
-        let front = Arc::new(Front { proxy: Proxy { stack, rules, metrics }, pages: pages::router(pages) });
+        let (close, closing) = watch::channel(false);
+        let proxy = Proxy { stack, rules, metrics, closing };
+        let front = Arc::new(Front { proxy, pages: pages::router(pages) });
 
         let connections = GracefulShutdown::new();
         tokio::select! {
             () = accept(listener, front, &connections, options.max_connections.get()) => {}
             () = stop => {}
         }
-        let is_done = timeout(options.grace, connections.shutdown()).await.is_ok();
+        let mut ended = Box::pin(connections.shutdown());
+        let is_done = match options.grace {
+            Some(grace) => timeout(grace, &mut ended).await.is_ok(),
+            None => {
+                ended.as_mut().await;
+                true
+            }
+        };
+        if !is_done {
+            close.send_replace(true);
+            let _ = timeout(LAST_WORDS, ended).await;
+        }
         recorder.abort();
         Ok(is_done)
     }

@@ -33,6 +33,12 @@ impl Target {
         self.authority.host()
     }
 
+    /// What clients put behind the gateway's address for their `base_url`: as they would have it at the API. Without a path
+    /// of its own, an API is taken to have OpenAI's.
+    pub(crate) fn base_path(&self) -> &str {
+        if self.prefix.is_empty() { "/v1" } else { &self.prefix }
+    }
+
     /// The place of a call at the API; `None` for what names no place, such as `OPTIONS *`.
     pub(crate) fn locate(&self, called: &Uri) -> Option<Uri> {
         let place = called.path_and_query().filter(|place| place.as_str().starts_with('/'))?;
@@ -74,6 +80,22 @@ mod tests {
             assert_eq!(located, Some(expected.parse().unwrap()), "{target} {called}");
         }
         assert_eq!(Target::parse("https://a").unwrap().locate(&"*".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn what_clients_are_told_leads_to_the_api() {
+        for (api, at_the_api) in [
+            ("https://api.openai.com", "https://api.openai.com/v1/models"),
+            ("https://api.openai.com/", "https://api.openai.com/v1/models"),
+            ("https://api.openai.com/v1/", "https://api.openai.com/v1/models"),
+            ("https://api.groq.com/openai/v1", "https://api.groq.com/openai/v1/models"),
+            ("https://openrouter.ai/api/v1", "https://openrouter.ai/api/v1/models"),
+            ("https://g.example/v1beta/openai/", "https://g.example/v1beta/openai/models"),
+        ] {
+            let target = Target::parse(api).unwrap();
+            let called = format!("{}/models", target.base_path()).parse().unwrap();
+            assert_eq!(target.locate(&called), Some(at_the_api.parse().unwrap()), "{api}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //
 //     node gateway/tests/browser.mjs http://127.0.0.1:8080 DIRECTORY [SECONDS]
 //
-// Needs Chromium and `playwright-core`; the gateway in front of its mock API.
+// Needs Chromium and `playwright-core`; the gateway in front of its mock API. `gateway/tests/browser` sees to all of it.
 
 import assert from 'node:assert/strict';
 import { mkdtempSync } from 'node:fs';

@@ -14,6 +14,11 @@
 //! async-openai's own retry is not in the way: it is part of the service that this one takes the place of.
 //! Chat, streams, embeddings and uploads all go through it, and each sending of an upload reads its source anew.
 //!
+//! Without `OPENAI_API_KEY` async-openai sends an empty key, which counts as none here: the stack puts its own on. A key that
+//! async-openai has is the caller's, and goes before the stack's; where it shall not, give the stack a
+//! [`key_check`](crate::stack::Stack::key_check) with
+//! [`replace_callers_key`](crate::KeyCheckLayer::replace_callers_key).
+//!
 //! Failed responses come out as the crate's own `OpenAIError::ApiError`. What fails without a response comes as
 //! `OpenAIError::Boxed`, in which [`find_cause`](crate::find_cause) finds the [`ApiError`](crate::ApiError), a
 //! [`Refused`](crate::Refused) or reqwest's error.
@@ -29,7 +34,7 @@ use std::{
 
 use async_openai::{error::OpenAIError, middleware::HttpRequestFactory};
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, HeaderName, Request, Response, header::AUTHORIZATION};
 use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_service::Service;
@@ -98,12 +103,23 @@ where
                 StateProj::Building { building, parts } => {
                     let request = ready!(building.as_mut().poll(cx))?;
                     let Some((mut service, factory, max_replay)) = parts.take() else { return Poll::Pending };
-                    let request = incoming(request, max_replay, Some(maker(factory)))?;
+                    let mut request = incoming(request, max_replay, Some(maker(factory)))?;
+                    strip_empty_keys(request.headers_mut());
                     State::Called { future: ExecuteFuture::new(request.uri().clone(), service.call(request)) }
                 }
                 StateProj::Called { future } => return future.poll(cx).map_err(into_openai),
             };
             self.as_mut().project().state.set(next);
+        }
+    }
+}
+
+/// Takes off what is put where a key would be if there were one.
+fn strip_empty_keys(headers: &mut HeaderMap) {
+    for name in [AUTHORIZATION, HeaderName::from_static("api-key")] {
+        let value = headers.get(&name).map(|value| value.as_bytes().trim_ascii());
+        if value.is_some_and(|value| value.is_empty() || value.eq_ignore_ascii_case(b"bearer")) {
+            headers.remove(name);
         }
     }
 }

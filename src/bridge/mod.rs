@@ -12,6 +12,10 @@
 //! None of them drops anything on the way: trailers, extensions, repeated headers, header values that are no text, and
 //! streams in either direction pass as they are.
 
+/// How much of a streamed request body is kept, in bytes, where nothing else is said.
+#[cfg(any(feature = "reqwest", feature = "tonic"))]
+const MAX_REPLAY: usize = 1024 * 1024;
+
 #[cfg(feature = "async-openai")]
 pub mod async_openai;
 #[cfg(feature = "reqwest")]

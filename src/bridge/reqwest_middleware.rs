@@ -35,15 +35,16 @@ use tower::{BoxError, ServiceExt};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::reqwest::{
-    Body, ExecuteFuture,
-    body::Outgoing,
-    client::incoming,
-    future::{put_in, with_url, without_key},
+use super::{
+    MAX_REPLAY,
+    reqwest::{
+        Body, ExecuteFuture,
+        body::Outgoing,
+        client::incoming,
+        future::{put_in, with_url, without_key},
+    },
 };
-
-/// Default for [`TowerMiddleware::max_replay`].
-const MAX_REPLAY: usize = 1024 * 1024;
+use crate::Call;
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -87,10 +88,34 @@ where
         if !extensions.is_empty() {
             request.extensions_mut().extend(extensions.clone());
         }
-        let shared = Mutex::new(mem::take(extensions));
-        let result = self.layer.run_over(NextService { next, extensions: &shared, has_own }, request).await;
-        *extensions = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
-        result.map_err(into_middleware)
+        let lent = Lent::from(extensions);
+        let next = NextService { next, extensions: &lent.shared, has_own };
+        self.layer.run_over(next, request).await.map_err(into_middleware)
+    }
+}
+
+/// The extensions while the layers have them: given back also where the call is dropped, and with the caller's own
+/// [`Call`] or none. That of this call would switch off the retries of the next with the same extensions.
+struct Lent<'a> {
+    place: &'a mut Extensions,
+    call: Option<Call>,
+    shared: Mutex<Extensions>,
+}
+
+impl<'a> Lent<'a> {
+    fn from(place: &'a mut Extensions) -> Self {
+        let (call, shared) = (place.get().cloned(), Mutex::new(mem::take(place)));
+        Self { place, call, shared }
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        *self.place = mem::take(self.shared.get_mut().unwrap_or_else(PoisonError::into_inner));
+        match self.call.take() {
+            Some(call) => drop(self.place.insert(call)),
+            None => drop(self.place.remove::<Call>()),
+        }
     }
 }
 

@@ -29,10 +29,8 @@ use tonic::body::Body;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::MAX_REPLAY;
 use crate::body::ReplayBody;
-
-/// Default for [`GrpcService::max_replay`].
-const MAX_REPLAY: usize = 1024 * 1024;
 
 /// The layers over a channel, for a generated client.
 #[derive(Clone, Debug)]

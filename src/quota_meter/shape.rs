@@ -59,7 +59,7 @@ impl Window {
 
     /// Seconds from one reset to the next, where they are known.
     pub(super) fn seconds(&self) -> Option<f64> {
-        (!self.length.is_zero()).then(|| self.length.as_secs_f64())
+        (!self.length.is_zero()).then_some(self.length.as_secs_f64())
     }
 
     /// If it has ended, the next begins.

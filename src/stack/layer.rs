@@ -23,21 +23,22 @@ const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
 #[must_use]
 pub fn openai() -> Stack {
     let url = std::env::var("OPENAI_BASE_URL").ok().filter(|url| !url.trim().is_empty());
-    let mut stack = Stack {
+    Stack {
         key: ApiKey::from_env("OPENAI_API_KEY"),
         base: Base::parse(url.as_deref().unwrap_or(OPENAI_BASE_URL)).map(Arc::new),
         request_check: RequestCheckLayer::new().openai(),
         key_check: None,
+        own_key_check: false,
         retry: BackoffRetryLayer::openai_sdk(),
+        max_elapsed: None,
         quota: QuotaMeterLayer::new(),
         classify: ErrorClassifyLayer::new(OpenAi),
-    };
-    stack.renew();
-    stack
+    }
+    .renewed()
 }
 
 /// All layers as one, in their recommended order; [`fallback`](Self::fallback) goes on last. See the [module](super) for an
-/// example.
+/// example. In what order the settings are made does not matter.
 ///
 /// Its clones, and all services it makes, share one key, one quota and one budget.
 #[derive(Clone, Debug)]
@@ -47,40 +48,49 @@ pub struct Stack {
     request_check: RequestCheckLayer,
     /// `None` while something is wrong with key or base URL.
     key_check: Option<KeyCheckLayer>,
+    /// Whether that was given, and not made of key and base URL.
+    own_key_check: bool,
     retry: BackoffRetryLayer,
+    /// Given by itself: it holds for any retry.
+    max_elapsed: Option<Duration>,
     quota: QuotaMeterLayer,
     classify: ErrorClassifyLayer,
 }
 
 impl Stack {
-    fn renew(&mut self) {
-        self.key_check = match (&self.key, &self.base) {
-            (Ok(key), Ok(base)) => Some(KeyCheckLayer::new(key.clone(), base.origin.clone())),
-            _ => None,
-        };
+    fn renewed(mut self) -> Self {
+        if !self.own_key_check {
+            self.key_check = match (&self.key, &self.base) {
+                (Ok(key), Ok(base)) => Some(KeyCheckLayer::new(key.clone(), base.origin.clone())),
+                _ => None,
+            };
+        }
+        self
     }
 
-    /// This key. Default: that in `OPENAI_API_KEY`. What is wrong with it, [`checked`](Self::checked) says.
+    /// This key. Default: that in `OPENAI_API_KEY`. What is wrong with it, [`checked`](Self::checked) says. With a
+    /// [`key_check`](Self::key_check) it is not asked for.
     #[must_use]
     pub fn api_key(mut self, key: &str) -> Self {
         self.key = ApiKey::new(key);
-        self.renew();
-        self
+        self.renewed()
     }
 
     /// Where the API is. Default: `OPENAI_BASE_URL`, or else `https://api.openai.com/v1`.
     ///
-    /// The key goes to this origin only. A request with no more than a path, such as `/models`, is sent under this URL.
+    /// The key goes to this origin only; those of a [`key_check`](Self::key_check) go to its own. A request with no more than
+    /// a path, such as `/models`, is sent under this URL.
     #[must_use]
     pub fn base_url(mut self, url: &str) -> Self {
         self.base = Base::parse(url).map(Arc::new);
-        self.renew();
-        self
+        self.renewed()
     }
 
-    /// The time after which no further attempt of a call begins, its waiting for the quota included. Default: none.
+    /// The time after which no further attempt of a call begins, its waiting for the quota included. Default: none, or that
+    /// of a [`retry`](Self::retry) of one's own; this goes before it.
     #[must_use]
     pub fn max_elapsed(mut self, max_elapsed: Duration) -> Self {
+        self.max_elapsed = Some(max_elapsed);
         self.retry = self.retry.max_elapsed(max_elapsed);
         self
     }
@@ -96,14 +106,18 @@ impl Stack {
     /// Another retry.
     #[must_use]
     pub fn retry(mut self, retry: BackoffRetryLayer) -> Self {
-        self.retry = retry;
+        self.retry = match self.max_elapsed {
+            Some(max_elapsed) => retry.max_elapsed(max_elapsed),
+            None => retry,
+        };
         self
     }
 
-    /// Another way of giving keys, for another header or several keys.
+    /// Another way of giving keys, for another header or several keys, or to put them in the place of the callers' own. It
+    /// takes the place of [`api_key`](Self::api_key), and its keys go to its own origin, whatever the base URL.
     #[must_use]
     pub fn key_check(mut self, key_check: KeyCheckLayer) -> Self {
-        self.key_check = Some(key_check);
+        (self.key_check, self.own_key_check) = (Some(key_check), true);
         self
     }
 

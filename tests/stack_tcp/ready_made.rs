@@ -9,10 +9,10 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use tower::{Layer, ServiceExt};
+use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_outbound::{
-    ApiError, BackoffRetryLayer, ErrorKind,
-    backoff_retry::{Backoff, Standard},
+    ApiError, ApiKey, BackoffRetryLayer, ErrorKind, KeyCheckLayer, Origin,
+    backoff_retry::{Backoff, RetryReport, Standard, StopReason},
     fallback::{FallbackLayer, FallbackReport},
     find_cause,
     mock::MockApi,
@@ -66,6 +66,41 @@ async fn where_the_first_is_dead_another_answers() {
     let error = service.oneshot(question(BAD)).await.unwrap_err();
     assert!(find_cause::<BadRequest>(&*error).is_some(), "{error:?}");
     assert_eq!(api.counters().calls, 1, "what is wrong with a request, no other service mends");
+}
+
+/// A way of giving keys of one's own holds, whether key and base URL are set before it or after.
+#[tokio::test]
+async fn the_order_of_settings_makes_no_difference() {
+    let api = MockApi::builder().keys([KEY]).build();
+    let server = api.serve().await.unwrap();
+    let url = format!("{}/v1", server.url());
+    let own = KeyCheckLayer::new(ApiKey::new(KEY).unwrap(), Origin::parse(&url).unwrap());
+    let another = "sk-another-0123456789";
+    for stack in [
+        stack::openai().key_check(own.clone()).api_key(another).base_url(&url),
+        stack::openai().api_key(another).base_url(&url).key_check(own.clone()),
+        stack::openai().base_url(&url).key_check(own).api_key(""),
+    ] {
+        let response = stack.checked().unwrap().layer(client()).oneshot(question(GOOD)).await.unwrap();
+        assert_eq!(response.status(), 200);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_time_holds_for_any_retry() {
+    let limit = Duration::from_nanos(1);
+    let retry = BackoffRetryLayer::openai_sdk;
+    for stack in [
+        stack("http://127.0.0.1:9").max_elapsed(limit).retry(retry()),
+        stack("http://127.0.0.1:9").retry(retry()).max_elapsed(limit),
+    ] {
+        let down = service_fn(|_: Request<Full<Bytes>>| async {
+            Ok::<_, BoxError>(Response::builder().status(503).body(Full::<Bytes>::default())?)
+        });
+        let response = stack.layer(down).oneshot(question(GOOD)).await.unwrap();
+        let report = response.extensions().get::<RetryReport>().unwrap();
+        assert_eq!((report.attempts, report.stopped), (1, Some(StopReason::PastDeadline)));
+    }
 }
 
 #[tokio::test]

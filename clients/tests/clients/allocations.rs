@@ -9,6 +9,7 @@ use bytes::Bytes;
 use clients::{MOCK_KEY, Server};
 use http::Response;
 use http_body_util::Full;
+use reqwest::ResponseBuilderExt;
 use reqwest_middleware::ClientBuilder;
 use reqwest_retry::{RetryTransientMiddleware, policies::ExponentialBackoff};
 use tower::{Service, layer::util::Identity};
@@ -77,17 +78,23 @@ where
     move |request| client.clone().call(request)
 }
 
-#[test]
-fn a_call_costs_little_more_than_with_the_bare_client() {
-    let url = &reqwest::Url::parse(&server()).unwrap();
-    let http = || {
-        clients::use_ring();
-        reqwest::Client::builder().no_proxy().redirect(same_origin())
-    };
-    // Each in a runtime of its own, with a client of its own.
+fn http() -> reqwest::ClientBuilder {
+    clients::use_ring();
+    reqwest::Client::builder().no_proxy().redirect(same_origin())
+}
+
+/// Of one call with reqwest alone, and through the bridge without a layer: each in a runtime and with a client of its own.
+fn bare_and_bridge(url: &reqwest::Url) -> (u64, u64) {
     let bare = http().build().unwrap();
     let bare = count(url, |request| bare.execute(request));
     let bridge = count(url, execute(ReqwestService::build(http()).unwrap().layered(Identity::new())));
+    (bare, bridge)
+}
+
+#[test]
+fn a_call_costs_little_more_than_with_the_bare_client() {
+    let url = &reqwest::Url::parse(&server()).unwrap();
+    let (bare, bridge) = bare_and_bridge(url);
     let stacked = count(url, execute(ReqwestService::build(http()).unwrap().layered(stack(url))));
     println!("reqwest: bare {bare}, the bridge alone +{}, with the stack +{}", bridge - bare, stacked - bare);
 
@@ -121,7 +128,8 @@ fn a_call_costs_little_more_than_with_the_bare_client() {
 /// Where they come from: reqwest's own conversions, of which a call through its types needs each once.
 #[test]
 fn each_allocation_has_its_place() {
-    let url = reqwest::Url::parse("http://127.0.0.1:8080/v1/chat/completions").unwrap();
+    let url = reqwest::Url::parse(&server()).unwrap();
+    let (bare, bridge) = bare_and_bridge(&url);
     let counted = |call: &mut dyn FnMut()| measure(call).count_total;
     let (mut given, mut taken) = (Some(request(&url)), None);
     let into_http = counted(&mut || taken = http::Request::try_from(given.take().unwrap()).ok());
@@ -131,12 +139,17 @@ fn each_allocation_has_its_place() {
     let mut answer = Some(reqwest::Response::from(Response::new(reqwest::Body::from("{}"))));
     let mut response = None;
     let out = counted(&mut || response = answer.take().map(Response::<reqwest::Body>::from));
-    let mut answer = response.map(|response| response.map(reqwest::Body::wrap));
+    let mark = Response::builder().url(url.clone()).body(()).unwrap().into_parts().0.extensions;
+    let mut answer = response.map(|mut response| {
+        response.extensions_mut().extend(mark);
+        response.map(reqwest::Body::wrap)
+    });
     let mut whole = None;
     let again = counted(&mut || whole = answer.take().map(reqwest::Response::from));
     println!(
         "request into http {into_http}, back {from_http}; response's URL {clone} and its mark 1; \
-         response into http {out}, the layers' body in a box 1, back {again} (and, without the mark, its URL made up)"
+         response into http {out}, the layers' body in a box 1, back {again}"
     );
+    assert_eq!(bridge - bare, into_http + from_http + clone + 1 + out + 1 + again, "{bridge} over {bare}");
     assert!(back.is_some() && whole.is_some());
 }

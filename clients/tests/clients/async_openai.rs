@@ -21,7 +21,10 @@ use clients::{Endpoint, MOCK_KEY, Server};
 use futures_util::StreamExt;
 use http::Response;
 use http_body_util::{BodyExt, Full};
-use tower_outbound::{ApiError, ErrorKind, bridge::reqwest::ReqwestService, find_cause, mock::MockApi, stack};
+use tower_outbound::{
+    ApiError, ApiKey, ErrorKind, KeyCheckLayer, Origin, bridge::reqwest::ReqwestService, find_cause, mock::MockApi,
+    stack,
+};
 
 use crate::passage::layers;
 
@@ -65,6 +68,29 @@ async fn chat_plain_and_streamed() {
         pieces += u32::from(piece.unwrap().choices.first().is_some_and(|choice| choice.delta.content.is_some()));
     }
     assert!(pieces > 0);
+}
+
+/// As its client is made without `OPENAI_API_KEY`.
+#[tokio::test]
+async fn an_empty_key_of_its_own_is_none() {
+    let endpoint = clients::mock(MockApi::builder().keys([MOCK_KEY]).models(["m"]).build()).await.unwrap();
+    let stack = stack::openai().base_url(&endpoint.base_url).api_key(MOCK_KEY);
+    let config = config(&endpoint.base_url).with_api_key("");
+    let client = Client::with_config(config).with_http_service(http().layered(stack));
+    assert!(!client.chat().create(chat("m")).await.unwrap().choices.is_empty());
+}
+
+/// A key that it has goes before the stack's, unless the stack's own way of giving keys says otherwise.
+#[tokio::test]
+async fn a_key_of_its_own_gives_way_where_it_shall() {
+    let endpoint = clients::mock(MockApi::builder().keys([MOCK_KEY]).models(["m"]).build()).await.unwrap();
+    let ours = KeyCheckLayer::new(ApiKey::new(MOCK_KEY).unwrap(), Origin::parse(&endpoint.base_url).unwrap());
+    for replace in [false, true] {
+        let stack = stack::openai().key_check(ours.clone().replace_callers_key(replace)).base_url(&endpoint.base_url);
+        let config = config(&endpoint.base_url).with_api_key("sk-another-0123456789");
+        let client = Client::with_config(config).with_http_service(http().layered(stack));
+        assert_eq!(client.chat().create(chat("m")).await.is_ok(), replace);
+    }
 }
 
 #[tokio::test]

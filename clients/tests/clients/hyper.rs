@@ -1,12 +1,20 @@
 //! hyper-util's client: nothing between it and the layers.
 
+use std::{convert::Infallible, sync::Arc};
+
 use bytes::Bytes;
-use http::{Request, Version};
+use http::{Request, Response, Version};
 use http_body_util::{BodyExt, Full};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
 };
+use rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::ring, pki_types::PrivateKeyDer};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use tower::{Layer, ServiceExt};
 use tower_outbound::{
     ErrorKind,
@@ -27,6 +35,49 @@ async fn http1_with_a_stream_and_trailers() {
 async fn http2_with_a_stream_and_trailers() {
     let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http::<ReplayBody<Stream>>();
     passes(client, Version::HTTP_2).await;
+}
+
+/// Over TLS, with a certificate that was made for this: which HTTP is spoken is agreed upon there.
+#[tokio::test]
+async fn over_tls_with_either_http() {
+    for (alpn, version) in [("http/1.1", Version::HTTP_11), ("h2", Version::HTTP_2)] {
+        let (url, trusted) = tls_server(alpn).await;
+        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let tls = tls.with_safe_default_protocol_versions().unwrap().with_root_certificates(trusted);
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls.with_no_client_auth()).https_only();
+        let connector = connector.enable_all_versions().build();
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        let stack = stack::openai().base_url(&url).api_key(clients::MOCK_KEY).checked().unwrap();
+        let request = Request::get("/models").body(Full::<Bytes>::default()).unwrap();
+        let response = stack.layer(client).oneshot(request).await.unwrap();
+        assert_eq!((response.status().as_u16(), response.version()), (200, version));
+        let key = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(key, format!("Bearer {}", clients::MOCK_KEY));
+    }
+}
+
+/// Gives back the key of each request, over this protocol alone.
+async fn tls_server(alpn: &str) -> (String, RootCertStore) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let certificate = made.cert.der().clone();
+    let mut trusted = RootCertStore::empty();
+    trusted.add(certificate.clone()).unwrap();
+    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    let tls = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let tls = tls.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let mut tls = tls.with_single_cert(vec![certificate], key).unwrap();
+    tls.alpn_protocols = vec![alpn.into()];
+    let (acceptor, listener) = (TlsAcceptor::from(Arc::new(tls)), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let url = format!("https://localhost:{}/v1", listener.local_addr().unwrap().port());
+    tokio::spawn(async move {
+        let stream = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+        let service = service_fn(async |request: Request<Incoming>| {
+            let key = request.headers()["authorization"].as_bytes().to_vec();
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(key))))
+        });
+        let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+    });
+    (url, trusted)
 }
 
 /// The type can be written down, and holds no box.

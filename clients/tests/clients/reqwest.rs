@@ -187,6 +187,47 @@ async fn no_error_shows_a_key_in_its_url() {
     assert_eq!(url.path(), "/v1/models");
 }
 
+/// What the caller wrote, `response.url()` tells, whatever it looks like.
+#[tokio::test]
+async fn a_response_has_the_url_that_the_caller_wrote() {
+    let (server, _) = fails_once().await;
+    let client = client(plain());
+    for query in ["key=AIzaSyA0123456789abcdef", "key=next-page-0123456789&page=2", "page=2&api_key=&x"] {
+        let url = server.url(&format!("/models?{query}"));
+        let response = client.get(&url).send().await.unwrap();
+        assert_eq!(response.url().as_str(), url);
+        // It may show in the URL, and nowhere else.
+        assert_eq!(response.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn of_several_bodies_the_last_is_sent() {
+    let server = Server::start(|request: Request<hyper::body::Incoming>| async move {
+        let media = request.headers().get_all("content-type").iter().map(|media| media.to_str().unwrap().to_owned());
+        let media = media.collect::<Vec<_>>().join(", ");
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        Response::builder().header("x-media", media).body(Full::new(body)).unwrap()
+    });
+    let server = server.await.unwrap();
+    let url = server.url("/");
+    let client = client(plain());
+    let json = "application/json";
+    for (request, body, media) in [
+        (client.post(&url).json(&1).body("2"), "2", json),
+        (client.post(&url).body("1").json(&2), "2", json),
+        (client.post(&url).json(&1).json(&2), "2", json),
+        (client.post(&url).header("content-type", "text/x").json(&2), "2", "text/x"),
+        (client.post(&url).body("2"), "2", ""),
+    ] {
+        let response = request.send().await.unwrap();
+        assert_eq!(response.headers()["x-media"], media);
+        assert_eq!(response.text().await.unwrap(), body);
+    }
+    let error = client.post(&url).json(&f64_map()).body("2").send().await.unwrap_err();
+    assert!(find_cause::<serde_json::Error>(&*error).is_some());
+}
+
 /// As `KeyCheck` puts it where an API takes it nowhere else.
 #[tokio::test]
 async fn no_response_shows_a_key_in_its_url() {

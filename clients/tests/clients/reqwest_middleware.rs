@@ -38,13 +38,77 @@ fn client() -> ClientWithMiddleware {
 
 #[tokio::test]
 async fn a_stream_and_trailers_pass() {
-    let (server, calls) = echo().await;
-    let url = server.url("/echo?x=%20");
-    let request = client().post(&url).headers(passage::headers()).body(reqwest::Body::wrap(passage::stream()));
-    let response = request.send().await.unwrap();
-    assert_eq!(response.url().as_str(), url);
-    passage::check(Response::<reqwest::Body>::from(response), Version::HTTP_11).await;
-    assert_eq!(calls.load(Ordering::Relaxed), 2);
+    for (http2, version) in [(false, Version::HTTP_11), (true, Version::HTTP_2)] {
+        clients::use_ring();
+        let http = reqwest::Client::builder().no_proxy().redirect(same_origin());
+        let http = if http2 { http.http2_prior_knowledge() } else { http };
+        let client = ClientBuilder::new(http.build().unwrap()).with(TowerMiddleware::new(layers())).build();
+        let (server, calls) = echo().await;
+        let url = server.url("/echo?x=%20");
+        let request = client.post(&url).headers(passage::headers()).body(reqwest::Body::wrap(passage::stream()));
+        let response = request.version(version).send().await.unwrap();
+        assert_eq!(response.url().as_str(), url);
+        passage::check(Response::<reqwest::Body>::from(response), version).await;
+        assert_eq!(calls.load(Ordering::Relaxed), 2);
+    }
+}
+
+/// Sends it all once more, whatever came of it; the first time, it goes away in the middle if told so.
+struct Twice {
+    drops_first: bool,
+}
+
+#[async_trait]
+impl Middleware for Twice {
+    async fn handle(&self, request: Request, extensions: &mut Extensions, next: Next<'_>) -> Result<reqwest::Response> {
+        let first = request.try_clone().unwrap();
+        extensions.insert(FromOutside(7));
+        if self.drops_first {
+            let mut first = next.clone().run(first, extensions);
+            assert!(futures_util::poll!(&mut first).is_pending());
+        } else {
+            assert_eq!(next.clone().run(first, extensions).await?.status(), 500);
+        }
+        assert_eq!(extensions.get::<FromOutside>(), Some(&FromOutside(7)));
+        assert!(extensions.get::<Call>().is_none(), "it was that call's");
+        next.run(request, extensions).await
+    }
+}
+
+#[tokio::test]
+async fn a_second_run_is_a_call_of_its_own() {
+    for drops_first in [false, true] {
+        let calls = Arc::new(AtomicU32::new(0));
+        let counted = calls.clone();
+        let server = clients::Server::start(move |_| {
+            let number = counted.fetch_add(1, Ordering::Relaxed);
+            let status = if number == 5 || (drops_first && number > 2) { 200 } else { 500 };
+            let response = Response::builder().status(status).body(http_body_util::Empty::new()).unwrap();
+            async move { response }
+        });
+        let server = server.await.unwrap();
+        let client = builder().with(Twice { drops_first }).with(TowerMiddleware::new(layers())).build();
+        let response = client.get(server.url("/")).send().await.unwrap();
+        // Three attempts are a call's; of a second one without its retries, one would be all.
+        let report = response.extensions().get::<RetryReport>();
+        assert_eq!(report.map(|report| report.attempts > 1), Some(true), "{report:?}");
+        if !drops_first {
+            assert_eq!((response.status().as_u16(), calls.load(Ordering::Relaxed)), (200, 6));
+        }
+    }
+}
+
+/// One of the caller's own stays the caller's, with its deadline.
+#[tokio::test]
+async fn a_call_of_the_callers_own_is_there_afterwards() {
+    let (server, _) = echo().await;
+    let own = Call::now();
+    let mut extensions = Extensions::new();
+    extensions.insert(own.clone());
+    let request = Request::new(reqwest::Method::GET, server.url("/").parse().unwrap());
+    client().execute_with_extensions(request, &mut extensions).await.unwrap();
+    let kept = extensions.get::<Call>().unwrap();
+    assert_eq!((kept.seq(), kept.is_retried()), (own.seq(), false));
 }
 
 #[tokio::test]

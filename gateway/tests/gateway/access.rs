@@ -13,8 +13,30 @@ async fn the_gateways_key_takes_the_place_of_the_callers() {
 }
 
 #[tokio::test]
+async fn the_key_goes_where_the_api_takes_it_and_no_other_goes_along() {
+    let bench = Bench::with(&["--key-from-env=K", "--key-header=x-api-key"], secrets(Some("token-of-ours"))).await;
+    let mut client = bench.client().await;
+    client
+        .send(
+            "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sk-one\r\nX-Api-Key: token-of-ours\r\n\
+             Api-Key: sk-two\r\nX-Goog-Api-Key: sk-three\r\n\r\n",
+        )
+        .await;
+    let head = bench.accept().await.head().await;
+    assert!(head.contains("x-api-key: sk-upstream-0123456789\n"), "{head}");
+    for absent in ["authorization", "sk-one", "sk-two", "sk-three", "token-of-ours"] {
+        assert!(!head.contains(absent), "{absent}: {head}");
+    }
+}
+
+#[tokio::test]
 async fn a_page_from_elsewhere_cannot_spend_the_key() {
     let bench = Bench::with(&[], secrets(None)).await;
+    for site in ["cross-site", "same-site"] {
+        let mut client = bench.client().await;
+        client.send(format!("GET /v1/models HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: {site}\r\n\r\n")).await;
+        assert!(client.head().await.starts_with("HTTP/1.1 403"), "{site}");
+    }
     for header in ["Host: evil.example", "Host: localhost\r\nOrigin: https://evil.example"] {
         let mut client = bench.client().await;
         client.send(format!("POST /v1/chat/completions HTTP/1.1\r\n{header}\r\nContent-Length: 2\r\n\r\n{{}}")).await;

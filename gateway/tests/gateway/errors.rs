@@ -94,6 +94,23 @@ async fn an_api_that_says_nothing_is_a_504() {
 }
 
 #[tokio::test]
+async fn what_was_sent_again_counts_where_nothing_came_of_it() {
+    let bench = Bench::new(&["--attempts=1"]).await;
+    let mut client = bench.client().await;
+    client.send("GET /v1/models HTTP/1.1\r\nHost: g\r\n\r\n").await;
+    let mut api = bench.accept().await;
+    api.head().await;
+    api.send("HTTP/1.1 429 Slow down\r\nRetry-After-Ms: 1\r\nContent-Length: 0\r\n\r\n").await;
+    api.head().await;
+    drop(api);
+    assert!(client.head().await.starts_with("HTTP/1.1 502"));
+    let mut client = bench.client().await;
+    client.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    let text = client.rest().await;
+    assert!(text.contains("gateway_resends_total 1\n"), "{text}");
+}
+
+#[tokio::test]
 async fn what_is_no_call_is_refused() {
     let bench = Bench::new(&[]).await;
     for (request, status) in [

@@ -3,6 +3,7 @@
 mod access;
 mod errors;
 mod headers;
+mod line;
 mod pages;
 mod stop;
 mod streams;

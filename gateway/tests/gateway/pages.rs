@@ -40,13 +40,14 @@ async fn the_numbers_are_those_of_the_calls() {
         "gateway_calls_total{status=\"200\"} 2",
         "gateway_calls_total{status=\"404\"} 1",
         "gateway_upstream_responses_total{status=\"200\"} 2",
-        "gateway_quota_limit{kind=\"requests\"} 500",
         "gateway_response_seconds_count 3",
         "gateway_response_seconds_bucket{le=\"+Inf\"} 3",
         "gateway_retries_total 0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
+    let scope = "gateway_quota_limit{kind=\"requests\",scope=\"127.0.0.1:";
+    assert!(text.lines().any(|line| line.starts_with(scope) && line.ends_with("\"} 500")), "{text}");
     let names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     for name in &names {
         assert_eq!(names.iter().filter(|other| *other == name).count(), 1, "{name}");

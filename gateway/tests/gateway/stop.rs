@@ -7,7 +7,10 @@ use tokio::{
     process::Command,
 };
 
-use crate::wire::{Bench, Wire};
+use crate::{
+    line::{ask, last_for, until_waiting, use_up},
+    wire::{Bench, Wire},
+};
 
 #[tokio::test]
 async fn calls_in_flight_end_and_new_ones_are_not_taken() {
@@ -35,7 +38,37 @@ async fn calls_that_do_not_end_are_left_after_a_while() {
     client.send("GET /v1/slow HTTP/1.1\r\nHost: g\r\n\r\n").await;
     let mut api = bench.accept().await;
     api.head().await;
+    api.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n").await;
+    client.read_to("half\r\n").await;
     bench.stop.send(()).unwrap();
+    assert!(!bench.served.await.unwrap());
+}
+
+#[tokio::test]
+async fn calls_in_line_have_their_turn() {
+    let bench = Bench::new(&[]).await;
+    let mut api = use_up(&bench, "m", 1.5).await;
+    let mut client = bench.client().await;
+    client.send(ask("m", 1)).await;
+    until_waiting(&bench, 1).await;
+    bench.stop.send(()).unwrap();
+    api.head().await;
+    api.send(last_for(1.5)).await;
+    client.read_to("{}").await;
+    assert!(bench.served.await.unwrap());
+}
+
+#[tokio::test]
+async fn calls_still_in_line_after_a_while_are_told_to_come_again() {
+    let bench = Bench::new(&["--grace=0.1"]).await;
+    let _api = use_up(&bench, "m", 60.0).await;
+    let mut client = bench.client().await;
+    client.send(ask("m", 1)).await;
+    until_waiting(&bench, 1).await;
+    bench.stop.send(()).unwrap();
+    let head = client.head().await;
+    assert!(head.starts_with("HTTP/1.1 503") && head.contains("retry-after: "), "{head}");
+    client.read_to("\"code\":\"stopping\"}}").await;
     assert!(!bench.served.await.unwrap());
 }
 

@@ -14,7 +14,7 @@ use tokio::{
 use tower_outbound::ApiKey;
 
 /// Long enough for any machine; who waits so long has lost.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One end of a connection, and what it has read ahead.
 pub(crate) struct Wire {
@@ -67,6 +67,11 @@ impl Wire {
     pub(crate) async fn rest(&mut self) -> String {
         while self.read_more().await > 0 {}
         String::from_utf8_lossy(&std::mem::take(&mut self.read)).into_owned()
+    }
+
+    /// Waits until there is something to read.
+    pub(crate) async fn readable(&self) {
+        timeout(PATIENCE, self.stream.readable()).await.expect("something to read").expect("an open connection");
     }
 
     async fn read_more(&mut self) -> usize {

@@ -15,9 +15,7 @@ use tower::{BoxError, ServiceExt, util::Oneshot};
 use tower_service::Service;
 
 use super::{Body, RequestBuilder, body::Maker, future::with_url_of};
-
-/// Default for [`Client::max_replay`].
-const MAX_REPLAY: usize = 1024 * 1024;
+use crate::bridge::MAX_REPLAY;
 
 /// The layers over reqwest, for its own requests and responses. See the [module](super).
 ///

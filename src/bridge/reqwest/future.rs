@@ -114,22 +114,23 @@ pub(in crate::bridge) fn put_in(mut parts: Parts, mut made: reqwest::Request) ->
 /// With the URL that it came from, but for a key in it.
 pub(in crate::bridge) fn with_url(response: reqwest::Response) -> Response<reqwest::Body> {
     let mut url = response.url().clone();
-    if let Some(query) = url.query()
-        && shows_key(query)
-    {
-        let kept: Vec<&str> = query.split('&').filter(|pair| !shows_key(pair)).collect();
-        let kept = kept.join("&");
+    if url.query().is_some_and(shows_key) {
+        let kept = pairs_without_key(url.query()).collect::<Vec<_>>().join("&");
         url.set_query((!kept.is_empty()).then_some(&kept));
     }
     marked(response.into(), url)
 }
 
+fn pairs_without_key(query: Option<&str>) -> impl Iterator<Item = &str> {
+    query.into_iter().flat_map(|query| query.split('&')).filter(|pair| !pair.is_empty() && !shows_key(pair))
+}
+
 /// A response in reqwest's own type, with the request's URL where a layer has added to that, as a key, or has answered
-/// itself; one that came by a redirect keeps where it came from.
+/// itself, or where a key of the caller's own was taken out of it; one that came by a redirect keeps where it came from.
 pub(super) fn with_url_of(uri: &Uri, response: reqwest::Response) -> reqwest::Response {
     let url = response.url();
     let is_unknown = url.host_str() == Some(UNKNOWN_HOST);
-    if !is_unknown && !has_more_query(url, uri) {
+    if !is_unknown && !has_other_query(url, uri) {
         return response;
     }
     match uri.to_string().parse() {
@@ -138,13 +139,14 @@ pub(super) fn with_url_of(uri: &Uri, response: reqwest::Response) -> reqwest::Re
     }
 }
 
-fn has_more_query(url: &Url, uri: &Uri) -> bool {
-    let added = match (url.query(), uri.query()) {
-        (Some(query), Some(own)) => query.strip_prefix(own).is_some_and(|more| more.starts_with('&')),
-        (Some(_), None) => true,
-        (None, _) => false,
-    };
-    added && url.path() == uri.path() && url.host_str() == uri.host() && url.port() == uri.port_u16()
+/// Whether it is the same request's, but for keys: one more at the end, or those that can be told for such gone.
+fn has_other_query(url: &Url, uri: &Uri) -> bool {
+    if url.query() == uri.query() {
+        return false;
+    }
+    let mut seen = pairs_without_key(url.query());
+    let has_own = pairs_without_key(uri.query()).all(|pair| seen.next() == Some(pair));
+    has_own && url.path() == uri.path() && url.host_str() == uri.host() && url.port() == uri.port_u16()
 }
 
 /// With the mark from which reqwest reads the URL when it takes the response back. Only its own builder can put it.

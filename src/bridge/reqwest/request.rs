@@ -22,12 +22,13 @@ pub struct RequestBuilder<S> {
     builder: reqwest::RequestBuilder,
     extensions: Extensions,
     maker: Option<Maker>,
-    json: Option<Result<Vec<u8>, serde_json::Error>>,
+    /// Whether it is of JSON, or what was wrong with that.
+    json: Result<bool, serde_json::Error>,
 }
 
 impl<S> RequestBuilder<S> {
     pub(super) fn new(client: Client<S>, builder: reqwest::RequestBuilder) -> Self {
-        Self { client, builder, extensions: Extensions::new(), maker: None, json: None }
+        Self { client, builder, extensions: Extensions::new(), maker: None, json: Ok(false) }
     }
 
     pub(super) fn made_by(mut self, maker: Maker) -> Self {
@@ -65,15 +66,23 @@ impl<S> RequestBuilder<S> {
         self.with(|builder| builder.basic_auth(user, password))
     }
 
-    /// With this body.
+    /// With this body, in place of any before it.
     pub fn body(self, body: impl Into<reqwest::Body>) -> Self {
         self.with(|builder| builder.body(body))
     }
 
-    /// With this as its body, and `Content-Type: application/json` if it has none yet.
+    /// With this as its body, in place of any before it, and with `Content-Type: application/json` if it has none.
     pub fn json<T: Serialize + ?Sized>(mut self, value: &T) -> Self {
-        self.json = Some(serde_json::to_vec(value));
-        self
+        match serde_json::to_vec(value) {
+            Ok(json) => {
+                self.json = self.json.map(|_| true);
+                self.body(json)
+            }
+            Err(error) => {
+                self.json = Err(error);
+                self
+            }
+        }
     }
 
     /// The time for each sending until its body is read. A limit for the whole call is the retry's `max_elapsed`.
@@ -97,11 +106,8 @@ impl<S> RequestBuilder<S> {
         if !extensions.is_empty() {
             request.extensions_mut().extend(extensions);
         }
-        if let Some(json) = json {
-            *request.body_mut() = Bytes::from(json?).into();
-            if let Entry::Vacant(place) = request.headers_mut().entry(CONTENT_TYPE) {
-                place.insert(HeaderValue::from_static("application/json"));
-            }
+        if json? && let Entry::Vacant(place) = request.headers_mut().entry(CONTENT_TYPE) {
+            place.insert(HeaderValue::from_static("application/json"));
         }
         Ok((client, request))
     }

@@ -27,7 +27,8 @@ pub struct ReqwestService {
 }
 
 impl ReqwestService {
-    /// A client set up like this, that follows no redirect to [another origin](same_origin).
+    /// A client set up like this, but for its redirect policy: it follows no redirect to [another origin](same_origin). For a
+    /// policy of one's own, make the client oneself and take `ReqwestService::from(client)`.
     ///
     /// # Errors
     /// As [`reqwest::ClientBuilder::build`].
