@@ -208,12 +208,12 @@ impl Scope {
         });
         let Some(Asking { least, wanted, lapsed }) = asking else { return };
         if lapsed != Batch::default() {
-            store.give_back(&self.name, lapsed);
+            store.give_back(&self.name.common(), lapsed);
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return self.with(|core, now, wakes| core.leased(now, None, wakes));
         };
-        let leasing = store.lease(Ask { scope: self.name.clone(), least, wanted, requests, tokens });
+        let leasing = store.lease(Ask { scope: self.name.common(), least, wanted, requests, tokens });
         let scope = Arc::downgrade(self);
         runtime.spawn(async move {
             let answer = timeout(LEASE_TIME, leasing).await.ok().and_then(Result::ok);
@@ -376,7 +376,7 @@ impl Drop for Scope {
         if let Some(store) = &self.store {
             let unused = self.with(|core, now, _| core.unused(now));
             if unused != Batch::default() {
-                store.give_back(&self.name, unused);
+                store.give_back(&self.name.common(), unused);
             }
         }
     }

@@ -70,9 +70,14 @@ impl ScopeName {
         Self { own: "(all others)".into(), ..Self::default() }
     }
 
+    /// Its name on every machine: that of a key is only this process's.
+    pub(super) fn common(&self) -> Self {
+        Self { key: None, ..self.clone() }
+    }
+
     /// The name under which it is counted: the same in the next process, as a hash is not.
     pub(super) fn label(&self) -> String {
-        Self { key: None, ..self.clone() }.to_string()
+        self.common().to_string()
     }
 }
 

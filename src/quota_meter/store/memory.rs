@@ -47,6 +47,8 @@ struct Levels {
 struct Shelf {
     requests: Bucket,
     tokens: Bucket,
+    /// All that was ever lent.
+    lent: Batch,
 }
 
 impl MemoryStore {
@@ -81,8 +83,8 @@ impl Levels {
     fn lease(&mut self, ask: &Ask, now: Instant) -> Leased {
         let now = self.clock.moment(now);
         let shelf = self.shelf(&ask.scope, now);
-        shelf.requests.learn(ask.requests, now);
-        shelf.tokens.learn(ask.tokens, now);
+        shelf.requests.learn(ask.requests, shelf.lent.requests, now);
+        shelf.tokens.learn(ask.tokens, shelf.lent.tokens, now);
         let (least, wanted) = (ask.least, ask.wanted);
         let wait = |bucket: &Bucket, least: f64| {
             let whole = bucket.limit().unwrap_or(f64::INFINITY);
@@ -101,6 +103,8 @@ impl Levels {
         };
         shelf.requests.reserve(batch.requests, now);
         shelf.tokens.reserve(batch.tokens, now);
+        shelf.lent.requests += batch.requests;
+        shelf.lent.tokens += batch.tokens;
         Leased::Now(batch, LENT_FOR)
     }
 
@@ -112,7 +116,11 @@ impl Levels {
             let bucket = |given: Option<Given>| {
                 given.map_or(Bucket::new(), |Given { capacity, period }| Bucket::full(capacity, period, now))
             };
-            Shelf { requests: bucket(quota.given_requests()), tokens: bucket(quota.given_tokens()) }
+            Shelf {
+                requests: bucket(quota.given_requests()),
+                tokens: bucket(quota.given_tokens()),
+                lent: Batch::default(),
+            }
         })
     }
 }
@@ -123,10 +131,10 @@ fn margin(bucket: &Bucket) -> f64 {
 }
 
 impl Bucket {
-    /// Where no limit was given: the one that a meter has learned.
-    fn learn(&mut self, told: Option<Level>, now: Moment) {
+    /// Where no limit was given: the one that a meter has learned. What was `lent` before, that meter knows only its part of.
+    fn learn(&mut self, told: Option<Level>, lent: f64, now: Moment) {
         let Some(told) = told.filter(|told| self.limit().is_none() && told.refill_per_second > 0.0) else { return };
         *self = Self::full(told.limit, told.limit / told.refill_per_second, now);
-        self.reserve((told.limit - told.remaining).max(0.0), now);
+        self.reserve((told.limit - told.remaining).max(lent).min(told.limit), now);
     }
 }

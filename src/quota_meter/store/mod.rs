@@ -49,7 +49,8 @@ pub struct Batch {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Ask {
-    /// Whose quota.
+    /// Whose quota. Keys are not told apart, for each process has its own way of that: where a host has several, name the
+    /// scopes by [`Scoping::with`](super::Scoping::with).
     pub scope: ScopeName,
     /// What the next call takes: less than this is of no use.
     pub least: Batch,
