@@ -15,8 +15,7 @@ use crate::common::{Reply, ms, poll_once, reply, secs, with};
 /// A window in GitHub's spelling; `resets` is in seconds from now.
 fn window(limit: u32, left: u32, resets: Option<u64>) -> Reply {
     let mut reply = reply(200);
-    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let resets = resets.map(|resets| ("reset", since_1970 + resets));
+    let resets = resets.map(|resets| ("reset", resets));
     for (name, value) in [("limit", u64::from(limit)), ("remaining", left.into())].into_iter().chain(resets) {
         reply.headers_mut().insert(format!("x-ratelimit-{name}").parse::<http::HeaderName>().unwrap(), value.into());
     }
