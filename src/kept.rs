@@ -1,20 +1,64 @@
 //! What is kept of a request, so that it can go again.
 
 #[cfg(feature = "backoff-retry")]
-use crate::body::Resend;
+use crate::{
+    backoff_retry::course::{IDEMPOTENCY_KEY, Traits},
+    body::Resend,
+};
 use http::{Extensions, HeaderMap, Method, Request, Uri, Version};
+#[cfg(feature = "backoff-retry")]
+use http::{HeaderName, HeaderValue};
 
 /// A request as it came: written in place, which a [`Request`] cannot be.
-pub(crate) struct Kept<B> {
+pub(crate) struct Kept<B, H = HeaderMap> {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
     version: Version,
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: H,
     pub(crate) extensions: Extensions,
     pub(crate) body: B,
 }
 
-impl<B> Kept<B> {
+/// Headers that are kept for the rare case that they are needed again.
+pub(crate) trait KeepHeaders {
+    fn keep(headers: &HeaderMap) -> Self;
+    fn map(&self) -> HeaderMap;
+}
+
+impl KeepHeaders for HeaderMap {
+    #[inline]
+    fn keep(headers: &HeaderMap) -> Self {
+        headers.clone()
+    }
+
+    fn map(&self) -> HeaderMap {
+        self.clone()
+    }
+}
+
+/// Without the map's index: half the allocations of its clone, and a third of the work.
+#[cfg(feature = "backoff-retry")]
+pub(crate) struct HeaderList(Vec<(HeaderName, HeaderValue)>);
+
+#[cfg(feature = "backoff-retry")]
+impl KeepHeaders for HeaderList {
+    #[inline]
+    fn keep(headers: &HeaderMap) -> Self {
+        let mut list = Vec::with_capacity(headers.len());
+        list.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        Self(list)
+    }
+
+    fn map(&self) -> HeaderMap {
+        let mut map = HeaderMap::with_capacity(self.0.len());
+        for (name, value) in &self.0 {
+            map.append(name.clone(), value.clone());
+        }
+        map
+    }
+}
+
+impl<B, H: KeepHeaders> Kept<B, H> {
     /// This request's head, with this body.
     #[inline]
     pub(crate) fn with<O>(request: &Request<O>, body: B) -> Self {
@@ -23,7 +67,7 @@ impl<B> Kept<B> {
             method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
-            headers: request.headers().clone(),
+            headers: H::keep(request.headers()),
             extensions: request.extensions().clone(),
         }
     }
@@ -34,16 +78,20 @@ impl<B> Kept<B> {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = self.version;
-        *request.headers_mut() = self.headers.clone();
+        *request.headers_mut() = self.headers.map();
         *request.extensions_mut() = self.extensions.clone();
         request
     }
 }
 
 #[cfg(feature = "backoff-retry")]
-impl<B> Kept<B> {
-    pub(crate) fn traits(&self) -> crate::backoff_retry::course::Traits<'_> {
-        (&self.method, &self.headers, &self.extensions)
+impl<B> Kept<B, HeaderList> {
+    pub(crate) fn traits(&self) -> Traits<'_> {
+        Traits {
+            method: &self.method,
+            has_key: self.headers.0.iter().any(|(name, _)| name == IDEMPOTENCY_KEY),
+            extensions: &self.extensions,
+        }
     }
 
     pub(crate) fn into_request(self) -> Request<B> {
@@ -51,14 +99,14 @@ impl<B> Kept<B> {
         *request.method_mut() = self.method;
         *request.uri_mut() = self.uri;
         *request.version_mut() = self.version;
-        *request.headers_mut() = self.headers;
+        *request.headers_mut() = self.headers.map();
         *request.extensions_mut() = self.extensions;
         request
     }
 }
 
 #[cfg(feature = "backoff-retry")]
-impl<B: Resend> Kept<B> {
+impl<B: Resend> Kept<B, HeaderList> {
     /// `None` if its body can go only once.
     pub(crate) fn of(request: &Request<B>) -> Option<Self> {
         Some(Self::with(request, request.body().resend()?))

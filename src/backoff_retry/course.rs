@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{Extensions, HeaderMap, Method, Response};
+use http::{Extensions, HeaderName, Method, Request, Response};
 use tokio::time::Instant;
 use tower::BoxError;
 
@@ -24,8 +24,23 @@ pub(crate) struct Course {
     withdrawn: Option<Withdrawn>,
 }
 
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
 /// Of a request, what a decision may rest on.
-pub(crate) type Traits<'a> = (&'a Method, &'a HeaderMap, &'a Extensions);
+#[derive(Clone, Copy)]
+pub(crate) struct Traits<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) extensions: &'a Extensions,
+    /// It carries an `Idempotency-Key`.
+    pub(crate) has_key: bool,
+}
+
+impl<'a> Traits<'a> {
+    pub(crate) fn of<B>(request: &'a Request<B>) -> Self {
+        let has_key = request.headers().contains_key(IDEMPOTENCY_KEY);
+        Self { method: request.method(), extensions: request.extensions(), has_key }
+    }
+}
 
 impl Course {
     /// A call that comes now.

@@ -14,7 +14,12 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::{trip::Trip, wait::Missed};
-use crate::{ApiError, body::Resend, failure, kept::Kept};
+use crate::{
+    ApiError,
+    body::Resend,
+    failure,
+    kept::{HeaderList, Kept},
+};
 
 pin_project! {
     /// The response of a [`BackoffRetry`](super::BackoffRetry).
@@ -27,7 +32,7 @@ pin_project! {
         #[pin]
         pub(super) attempt: Option<S::Future>,
         // `None` if the request's body can go only once.
-        pub(super) kept: Option<Kept<B>>,
+        pub(super) kept: Option<Kept<B, HeaderList>>,
         // `None`: a retry further out owns the call.
         pub(super) trip: Option<Trip<S, RB>>,
     }

@@ -6,15 +6,17 @@ use std::{
     time::Duration,
 };
 
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use rand::{RngExt, rngs::SmallRng};
 use tokio::time::Instant;
 use tower::BoxError;
 
-use super::{Attempt, Budget, Decision, Outcome, Policy, StopReason, budget::Withdrawn};
+use super::{
+    Attempt, Budget, Decision, Outcome, Policy, StopReason,
+    budget::Withdrawn,
+    course::{IDEMPOTENCY_KEY, Traits},
+};
 use crate::{ApiError, RetryHint};
-
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Which requests may be sent again when the first sending may have been processed.
 ///
@@ -61,7 +63,7 @@ pub(super) struct Failed<'a> {
     pub(super) last_wait: Duration,
     pub(super) error: &'a ApiError,
     /// The request that would go again; `None` if its body cannot.
-    pub(super) request: Option<(&'a Method, &'a HeaderMap, &'a Extensions)>,
+    pub(super) request: Option<Traits<'a>>,
     pub(super) outcome: Outcome<'a>,
     pub(super) now: Instant,
 }
@@ -139,10 +141,10 @@ impl Settings {
         Ok(())
     }
 
-    fn may_repeat(&self, (method, headers, extensions): (&Method, &HeaderMap, &Extensions)) -> bool {
-        match extensions.get::<Idempotent>() {
+    fn may_repeat(&self, request: Traits<'_>) -> bool {
+        match request.extensions.get::<Idempotent>() {
             Some(Idempotent(marked)) => *marked,
-            None => self.repeat == Repeat::All || method.is_idempotent() || headers.contains_key(IDEMPOTENCY_KEY),
+            None => self.repeat == Repeat::All || request.method.is_idempotent() || request.has_key,
         }
     }
 

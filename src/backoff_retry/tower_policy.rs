@@ -4,7 +4,11 @@ use http::{Request, Response};
 use tokio::time::{Instant, Sleep, sleep};
 use tower::{BoxError, retry::Policy};
 
-use super::{BackoffRetryLayer, Decision, course::Course, future::is_good};
+use super::{
+    BackoffRetryLayer, Decision,
+    course::{Course, Traits},
+    future::is_good,
+};
 use crate::{Call, Refused, body::Resend, find_cause, kept::Kept};
 
 /// The decisions of a [`BackoffRetryLayer`] as a [`tower::retry::Policy`], for stacks that have a `RetryLayer` already.
@@ -51,7 +55,7 @@ impl<B: Resend, RB> Policy<Request<B>, Response<RB>, BoxError> for TowerPolicy {
         let course = self.course.as_mut()?;
         let is_good = result.as_ref().is_ok_and(is_good);
         let body = if is_good { None } else { request.body().resend() };
-        let traits = body.as_ref().map(|_| (request.method(), request.headers(), request.extensions()));
+        let traits = body.as_ref().map(|_| Traits::of(request));
         match course.judge(&self.layer, traits, result, now)? {
             Decision::Retry(wait) => {
                 *request.body_mut() = body?;

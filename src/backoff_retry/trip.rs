@@ -21,7 +21,13 @@ use super::{
     settings::{Failed, Settings, outcome},
     wait::{Missed, Plan, Wait},
 };
-use crate::{Again, ApiError, Call, Refused, body::Resend, call::next_seq, find_cause, kept::Kept};
+use crate::{
+    Again, ApiError, Call, Refused,
+    body::Resend,
+    call::next_seq,
+    find_cause,
+    kept::{HeaderList, Kept},
+};
 
 /// A call on its way.
 pub(super) struct Trip<S, RB> {
@@ -137,7 +143,7 @@ impl<S, RB: Body> Trip<S, RB> {
     #[inline(never)]
     pub(super) fn judge<B: Resend>(
         &mut self,
-        kept: Option<&Kept<B>>,
+        kept: Option<&Kept<B, HeaderList>>,
         error: ApiError,
         result: Result<Response<RB>, BoxError>,
     ) -> Option<Result<Response<RB>, BoxError>>
@@ -275,7 +281,7 @@ impl<RB> Past<RB> {
         &mut self,
         settings: &Settings,
         arrival: &Arrival,
-        request: Option<&Kept<B>>,
+        request: Option<&Kept<B, HeaderList>>,
         result: &Result<Response<RB>, BoxError>,
         now: Instant,
         deadline: Option<Instant>,

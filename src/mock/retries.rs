@@ -5,7 +5,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use tokio::time::Instant;
 use tower::BoxError;
 
-use crate::backoff_retry::{BackoffRetryLayer, Course, Decision, Policy};
+use crate::backoff_retry::{BackoffRetryLayer, Course, Decision, Policy, course::Traits};
 
 /// What can be rehearsed and simulated: every [`Policy`], and a whole [`BackoffRetryLayer`] with its budget and limits.
 ///
@@ -90,7 +90,7 @@ impl Client<'_> {
         match self {
             Self::Policy(policy, chance) => course.judge_alone(*policy, chance.draw(), result, now),
             Self::Layer(layer) => {
-                let traits = (request.method(), request.headers(), request.extensions());
+                let traits = Traits::of(request);
                 course.judge(layer, Some(traits), result, now)
             }
         }
