@@ -15,8 +15,8 @@ use std::collections::HashMap;
 
 use harness::allocations;
 
-/// Copy of the header map that a retry keeps: its two tables.
-const KEPT_HEADERS: f64 = 2.0;
+/// The list of headers that a retry keeps.
+const KEPT_HEADERS: f64 = 1.0;
 /// The first extension: the map's box, its table, and the value's box.
 const FIRST_EXTENSION: f64 = 3.0;
 /// A header more than fit.
@@ -57,7 +57,7 @@ fn the_path_that_does_not_wait_costs_no_more_than_allowed() {
         let (over, allocations, future_bytes) = rows[name];
         let more = allocations - rows[over.expect("a row to compare with")].1;
         assert!(more <= most, "{name}: {more} allocations more than without it, and {most} are allowed");
-        assert!(future_bytes <= 512, "{name}: a future of {future_bytes} bytes");
+        assert!(future_bytes < 512, "{name}: a future of {future_bytes} bytes");
     }
 
     // A body in memory is read where it lies.
@@ -66,12 +66,12 @@ fn the_path_that_does_not_wait_costs_no_more_than_allowed() {
     for (name, (over, allocations, future_bytes)) in checked {
         let more = allocations - rows[over.expect("a row to compare with")].1;
         assert!(more <= 0.0, "{name}: {more} allocations more than without it");
-        assert!(*future_bytes <= 512, "{name}: a future of {future_bytes} bytes");
+        assert!(*future_bytes < 512, "{name}: a future of {future_bytes} bytes");
     }
 
     for mut case in ours::one_retry() {
         let (allocations, _) = allocations(&mut case);
-        assert!(allocations <= 25.0, "{}: {allocations} allocations", case.name);
+        assert!(allocations <= 22.0, "{}: {allocations} allocations", case.name);
     }
 
     let bytes = line::bytes_each();
