@@ -232,6 +232,8 @@ struct Share {
 struct Books {
     /// Retries that the traffic of each of the last seconds allows, by the second modulo their number.
     slots: [u64; SLOTS],
+    /// Their sum: mostly nothing, or nothing any more.
+    allowed: u64,
     /// What of the traffic is less than a retry.
     part: u64,
     /// What the floor allowed, and when; it begins full.
@@ -283,10 +285,9 @@ impl Share {
         let last = self.second.load(Ordering::Relaxed);
         let earned = self.new_calls.swap(0, Ordering::Relaxed).saturating_mul(self.share).saturating_add(books.part);
         books.part = earned % WHOLE;
-        let slot = books.slot(last);
-        *slot = slot.saturating_add(earned / WHOLE);
+        books.add(last, earned / WHOLE);
         if second > last {
-            (last + 1..=second).take(SLOTS).for_each(|begun| *books.slot(begun) = 0);
+            (last + 1..=second).take(SLOTS).for_each(|begun| books.forget(begun));
             self.second.store(second, Ordering::Relaxed);
         }
         guard
@@ -307,13 +308,13 @@ impl Share {
         let most = self.most();
         let (floor, at) = books.floor.unwrap_or((most, now));
         let floor = (floor + self.floor * now.saturating_duration_since(at).as_secs_f64()).min(most);
-        let slot = (second.saturating_sub(WINDOW)..=second).find(|slot| *books.slot(*slot) > 0);
+        let slot = if books.allowed > 0 { books.oldest(second) } else { None };
         // A hair of tolerance: ten tenths are one retry.
         let is_allowed = slot.is_some() || floor >= 1.0 - 1e-9;
         let taken = if is_allowed { floor.min(1.0) } else { 0.0 };
         books.floor = Some((floor - taken, now.max(at)));
         if let Some(slot) = slot {
-            *books.slot(slot) -= 1;
+            books.spend(slot);
         }
         is_allowed.then_some(Withdrawn::Share { slot, floor: taken })
     }
@@ -322,7 +323,7 @@ impl Share {
         let mut books = self.books();
         // What would be too old by now is gone.
         if let Some(slot) = slot.filter(|slot| slot + WINDOW >= self.second.load(Ordering::Relaxed)) {
-            *books.slot(slot) += 1;
+            books.add(slot, 1);
         }
         if let Some((left, _)) = &mut books.floor {
             *left = (*left + floor).min(self.most());
@@ -333,6 +334,27 @@ impl Share {
 impl Books {
     fn slot(&mut self, second: u64) -> &mut u64 {
         &mut self.slots[(second % SLOTS as u64) as usize]
+    }
+
+    fn add(&mut self, second: u64, retries: u64) {
+        let room = u64::MAX - self.allowed;
+        *self.slot(second) += retries.min(room);
+        self.allowed += retries.min(room);
+    }
+
+    fn spend(&mut self, second: u64) {
+        *self.slot(second) -= 1;
+        self.allowed -= 1;
+    }
+
+    /// This second begins: what is in its place is from a window ago.
+    fn forget(&mut self, second: u64) {
+        self.allowed -= std::mem::take(self.slot(second));
+    }
+
+    /// The oldest second that allows a retry still.
+    fn oldest(&mut self, second: u64) -> Option<u64> {
+        (second.saturating_sub(WINDOW)..=second).find(|slot| *self.slot(*slot) > 0)
     }
 }
 

@@ -39,15 +39,18 @@ use text::Text;
 /// assert_eq!(error.to_string(), "429 rate limit (tokens): wait 9.8 s · req_abc");
 /// ```
 #[derive(Clone)]
-pub struct ApiError(Arc<Inner>);
-
-#[derive(Clone)]
-struct Inner {
+pub struct ApiError {
     status: Option<StatusCode>,
     kind: ErrorKind,
     retry: RetryHint,
     body_in_memory: bool,
     may_have_reached_server: bool,
+    /// `None` where there is none: what a head alone says takes no allocation.
+    words: Option<Arc<Words>>,
+}
+
+#[derive(Clone, Default)]
+struct Words {
     text: Text,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
@@ -56,15 +59,7 @@ impl ApiError {
     /// A failure of this kind, of which nothing else is known yet.
     #[must_use]
     pub fn new(kind: ErrorKind, retry: RetryHint) -> Self {
-        Self(Arc::new(Inner {
-            status: None,
-            kind,
-            retry,
-            body_in_memory: false,
-            may_have_reached_server: true,
-            text: Text::default(),
-            source: None,
-        }))
+        Self { status: None, kind, retry, body_in_memory: false, may_have_reached_server: true, words: None }
     }
 
     /// What the head of a response says, judged as `Generic` judges it: for responses that no `ErrorClassify` has read.
@@ -90,7 +85,7 @@ impl ApiError {
     /// With the status of the response.
     #[must_use]
     pub fn with_status(mut self, status: StatusCode) -> Self {
-        self.inner().status = Some(status);
+        self.status = Some(status);
         self
     }
 
@@ -127,30 +122,30 @@ impl ApiError {
     /// With the cause that [`Error::source`] then gives.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
-        self.inner().source = Some(Arc::from(source.into()));
+        self.words().source = Some(Arc::from(source.into()));
         self
     }
 
     /// With whether the response's body is whole in memory.
     #[must_use]
     pub fn with_body_in_memory(mut self, in_memory: bool) -> Self {
-        self.inner().body_in_memory = in_memory;
+        self.body_in_memory = in_memory;
         self
     }
 
     /// With whether the request can have reached the server; it is taken to, if nothing else is said.
     #[must_use]
     pub fn with_may_have_reached_server(mut self, reached: bool) -> Self {
-        self.inner().may_have_reached_server = reached;
+        self.may_have_reached_server = reached;
         self
     }
 
     fn with_text(mut self, field: Field, text: &str) -> Self {
-        self.inner().text.set(field, text);
+        self.words().text.set(field, text);
         self
     }
 
-    /// Of a response, all at once: two allocations.
+    /// Of a response, all at once: two allocations, or none where it said nothing.
     pub(crate) fn of_response(
         status: StatusCode,
         kind: ErrorKind,
@@ -158,37 +153,44 @@ impl ApiError {
         body_in_memory: bool,
         texts: &[(Field, Option<&str>)],
     ) -> Self {
-        let (status, text) = (Some(status), Text::of(texts));
-        Self(Arc::new(Inner { status, kind, retry, body_in_memory, may_have_reached_server: true, text, source: None }))
+        let has_words = texts.iter().any(|(_, text)| text.is_some());
+        let words = has_words.then(|| Arc::new(Words { text: Text::of(texts), source: None }));
+        Self { status: Some(status), body_in_memory, words, ..Self::new(kind, retry) }
     }
 
     /// Without the cause, and what it says.
     #[cfg(feature = "key-check")]
     pub(crate) fn without_source(mut self) -> Self {
-        self.inner().source = None;
+        if self.words.is_some() {
+            self.words().source = None;
+        }
         self
     }
 
-    fn inner(&mut self) -> &mut Inner {
-        Arc::make_mut(&mut self.0)
+    fn words(&mut self) -> &mut Words {
+        Arc::make_mut(self.words.get_or_insert_default())
+    }
+
+    fn text(&self, field: Field) -> Option<&str> {
+        self.words.as_ref()?.text.get(field)
     }
 
     /// The status of the response; `None` for a transport error.
     #[must_use]
     pub fn status(&self) -> Option<StatusCode> {
-        self.0.status
+        self.status
     }
 
     /// What kind of failure it is.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
-        self.0.kind
+        self.kind
     }
 
     /// Whether and when the same request may succeed.
     #[must_use]
     pub fn retry(&self) -> RetryHint {
-        self.0.retry
+        self.retry
     }
 
     /// The provider's own code: `rate_limit_exceeded`, `RESOURCE_EXHAUSTED`, `ThrottlingException`, `402`.
@@ -196,37 +198,37 @@ impl ApiError {
     /// Where its errors have no `code`, the `type` is given: that is where Anthropic and Stripe put it.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
-        self.0.text.get(Field::Code)
+        self.text(Field::Code)
     }
 
     /// The provider's own type: `insufficient_quota`, `tokens`, `invalid_request_error`.
     #[must_use]
     pub fn error_type(&self) -> Option<&str> {
-        self.0.text.get(Field::Type)
+        self.text(Field::Type)
     }
 
     /// The parameter that the provider complains of: `messages`, `temperature`.
     #[must_use]
     pub fn param(&self) -> Option<&str> {
-        self.0.text.get(Field::Param)
+        self.text(Field::Param)
     }
 
     /// The provider's words, at most 2 KiB of them, with what looks like a key masked. They may echo the request.
     #[must_use]
     pub fn message(&self) -> Option<&str> {
-        self.0.text.get(Field::Message)
+        self.text(Field::Message)
     }
 
     /// The provider's id of the request, for its support.
     #[must_use]
     pub fn request_id(&self) -> Option<&str> {
-        self.0.text.get(Field::RequestId)
+        self.text(Field::RequestId)
     }
 
     /// Whether the response's body is whole in memory, so that keeping the response keeps no connection.
     #[must_use]
     pub fn body_in_memory(&self) -> bool {
-        self.0.body_in_memory
+        self.body_in_memory
     }
 
     /// Whether the request can have reached the server, which then may have acted on it and counted it.
@@ -234,7 +236,7 @@ impl ApiError {
     /// `false` only where that is certain: the connection was never made, or the server says that it did not look.
     #[must_use]
     pub fn may_have_reached_server(&self) -> bool {
-        self.0.may_have_reached_server
+        self.may_have_reached_server
     }
 }
 
@@ -259,23 +261,23 @@ impl ApiError {
 impl fmt::Debug for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ApiError")
-            .field("status", &self.0.status)
-            .field("kind", &self.0.kind)
-            .field("retry", &self.0.retry)
+            .field("status", &self.status)
+            .field("kind", &self.kind)
+            .field("retry", &self.retry)
             .field("code", &self.code())
             .field("error_type", &self.error_type())
             .field("param", &self.param())
             .field("message", &self.message())
             .field("request_id", &self.request_id())
-            .field("body_in_memory", &self.0.body_in_memory)
-            .field("may_have_reached_server", &self.0.may_have_reached_server)
+            .field("body_in_memory", &self.body_in_memory)
+            .field("may_have_reached_server", &self.may_have_reached_server)
             .finish_non_exhaustive()
     }
 }
 
 impl Error for ApiError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source.as_deref().map(|source| source as &(dyn Error + 'static))
+        self.words.as_ref()?.source.as_deref().map(|source| source as &(dyn Error + 'static))
     }
 }
 

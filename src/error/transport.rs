@@ -91,7 +91,7 @@ fn from_refused(refused: &Refused) -> ApiError {
     if error.message().is_none() {
         error = error.with_message(&words(refused));
     }
-    error.inner().retry = RetryHint::Never;
+    error.retry = RetryHint::Never;
     error
 }
 
