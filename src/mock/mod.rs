@@ -76,6 +76,7 @@
 
 #![allow(clippy::test_attr_in_doctest, reason = "hidden lines run them")]
 
+mod answer;
 mod api;
 mod body;
 mod bucket;

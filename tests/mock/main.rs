@@ -1,17 +1,22 @@
 //! The test kit, tested: in paused time as a service, and over real sockets.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod answers;
 mod api;
 mod extremes;
 mod script;
 mod tcp;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use tower_outbound::mock::{MockApi, MockBody, MockError};
+
+pub(crate) fn value<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers.get(name).map_or("", |value| value.to_str().unwrap())
+}
 
 pub(crate) fn ms(ms: u64) -> std::time::Duration {
     std::time::Duration::from_millis(ms)
