@@ -8,7 +8,10 @@ use http::{
 };
 use zeroize::Zeroizing;
 
-use super::ApiKey;
+use super::{
+    ApiKey,
+    key::{ORGANIZATION, PROJECT},
+};
 
 /// Where in a request the key goes. Default: [`bearer`](Self::bearer).
 ///
@@ -110,17 +113,22 @@ pub(super) struct Credential {
 }
 
 impl Credential {
-    /// Puts it in. `false`, and nothing is changed, if there is something in its place already, or no room.
+    /// Puts it in, and says whether the caller has named an organization or a project; `None`, and nothing is changed, if
+    /// there is something in its place already, or no room.
     #[inline]
-    pub(super) fn put<B>(&self, request: &mut Request<B>, placement: &Placement) -> bool {
+    pub(super) fn put<B>(&self, request: &mut Request<B>, placement: &Placement) -> Option<bool> {
+        // One walk for both: to ask the map costs a hash each time, and most requests have few headers.
+        let (mut is_taken, mut has_organization) = (false, false);
+        for known in request.headers().keys() {
+            is_taken |= self.name.as_ref() == Some(known);
+            has_organization |= *known == ORGANIZATION || *known == PROJECT;
+        }
         match &self.name {
-            Some(name) => {
-                let Ok(Entry::Vacant(place)) = request.headers_mut().try_entry(name) else { return false };
-                place.insert(self.value.clone());
-            }
-            None if placement.is_taken(request.headers(), request.uri()) => return false,
+            _ if is_taken => return None,
+            Some(name) => drop(request.headers_mut().try_insert(name, self.value.clone()).ok()?),
+            None if placement.is_taken(request.headers(), request.uri()) => return None,
             None => {
-                let Some(query) = self.query(request.uri()) else { return false };
+                let query = self.query(request.uri())?;
                 set_query(request.uri_mut(), &query);
             }
         }
@@ -129,7 +137,7 @@ impl Credential {
                 place.insert(value.clone());
             }
         }
-        true
+        Some(has_organization)
     }
 
     fn query(&self, uri: &Uri) -> Option<Zeroizing<String>> {
