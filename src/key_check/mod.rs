@@ -43,6 +43,8 @@ mod future;
 mod issuer;
 mod key;
 mod layer;
+mod lending;
+mod loan;
 mod origin;
 mod placement;
 mod pool;

@@ -12,7 +12,9 @@ use tower_service::Service;
 
 use super::{
     Elsewhere, KeySnapshot, ResponseFuture, WrongOrigin,
-    pool::{Lent, Loan, Pool, Settings},
+    lending::Lent,
+    loan::Loan,
+    pool::{Pool, Settings},
     slot::Held,
 };
 use crate::{Call, Gate, Refused};

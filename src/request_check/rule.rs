@@ -42,11 +42,7 @@ const fn hint(name: &[u8]) -> u32 {
 }
 
 /// Bits of the fields that must be there along with each of `words`; `asked` names them by word.
-pub(super) const fn needs<const N: usize>(
-    words: &[&str; N],
-    fields: &[Field],
-    asked: &[(&str, &[&str])],
-) -> [u64; N] {
+pub(super) const fn needs<const N: usize>(words: &[&str; N], fields: &[Field], asked: &[(&str, &[&str])]) -> [u64; N] {
     const fn is_same(one: &str, other: &str) -> bool {
         let (one, other) = (one.as_bytes(), other.as_bytes());
         let mut index = 0;

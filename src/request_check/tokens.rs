@@ -52,12 +52,7 @@ pub(super) struct TokenLimits {
 
 impl Default for TokenLimits {
     fn default() -> Self {
-        Self {
-            chars_per_token: CHARS_PER_TOKEN,
-            contexts: HashMap::new(),
-            least_context: u64::MAX,
-            per_minute: None,
-        }
+        Self { chars_per_token: CHARS_PER_TOKEN, contexts: HashMap::new(), least_context: u64::MAX, per_minute: None }
     }
 }
 
@@ -95,9 +90,8 @@ impl TokenLimits {
     /// What is too large. `cost`: what the caller says that the request takes.
     #[inline]
     pub(super) fn check(&self, endpoint: &Endpoint, size: &Size<'_>, cost: Option<u64>) -> Vec<Fault> {
-        let tokens = |amount: Amount| {
-            (amount.text as f64 / self.chars_per_token.max(f64::MIN_POSITIVE)) as u64 + amount.tokens
-        };
+        let tokens =
+            |amount: Amount| (amount.text as f64 / self.chars_per_token.max(f64::MIN_POSITIVE)) as u64 + amount.tokens;
         let prompt = tokens(size.all);
         let at_once = if endpoint.is_many { tokens(size.largest) } else { prompt };
         let answer = if endpoint.counts_answer { size.answer } else { 0 };
