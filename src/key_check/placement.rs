@@ -1,6 +1,5 @@
 //! [`Placement`]: where in a request the key goes.
 
-use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Uri,
     header::{AUTHORIZATION, Entry},
@@ -10,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{
     ApiKey,
-    key::{ORGANIZATION, PROJECT},
+    key::{ORGANIZATION, PROJECT, wiped},
 };
 
 /// Where in a request the key goes. Default: [`bearer`](Self::bearer).
@@ -150,7 +149,7 @@ impl Credential {
 }
 
 fn sensitive_pair(pair: &str) -> HeaderValue {
-    let bytes = Bytes::from_owner(Zeroizing::new(pair.as_bytes().to_vec()));
+    let bytes = wiped(Zeroizing::new(pair.as_bytes().to_vec()));
     // Percent-encoded: visible ASCII throughout.
     let mut value = HeaderValue::from_maybe_shared(bytes).unwrap_or(HeaderValue::from_static(""));
     value.set_sensitive(true);
@@ -178,7 +177,7 @@ fn set_query(uri: &mut Uri, query: &str) {
     let mut parts = std::mem::take(uri).into_parts();
     let old = parts.path_and_query.take();
     let (scheme, authority) = (parts.scheme.clone(), parts.authority.clone());
-    parts.path_and_query = PathAndQuery::from_maybe_shared(Bytes::from_owner(text)).ok().or_else(|| old.clone());
+    parts.path_and_query = PathAndQuery::from_maybe_shared(wiped(text)).ok().or_else(|| old.clone());
     *uri = Uri::from_parts(parts).unwrap_or_else(|_| {
         let mut parts = http::uri::Parts::default();
         (parts.scheme, parts.authority, parts.path_and_query) = (scheme, authority, old);
