@@ -160,6 +160,12 @@ impl ApiError {
 
     /// Without the cause, and what it says.
     #[cfg(feature = "key-check")]
+    /// Whether the one is a clone of the other, and no other answer with the same words.
+    #[cfg(feature = "key-check")]
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     pub(crate) fn without_source(mut self) -> Self {
         if self.words.is_some() {
             self.words().source = None;

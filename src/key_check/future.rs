@@ -19,8 +19,10 @@ use tower_service::Service;
 
 use super::{
     conceal,
-    pool::{Loan, Pool},
+    loan::Loan,
+    pool::Pool,
     service::{Furnished, furnish},
+    slot::Answer,
 };
 use crate::{Again, ApiError, Call, ErrorKind, Gate, Refused, find_cause};
 
@@ -166,20 +168,29 @@ fn learn<RB>(loan: &mut Loan, result: &mut Result<Response<RB>, BoxError>) {
 #[cold]
 #[inline(never)]
 fn learn_from<RB>(loan: &mut Loan, response: &mut Response<RB>) {
-    let Some(mut error) = ApiError::of(response) else { return loan.accepted(true) };
+    let Some(told) = ApiError::of(response) else { return loan.accepted(true) };
     #[cfg(feature = "error-classify")]
     conceal::in_stream(response.extensions(), &loan.held.key);
+    let mut error = told.clone();
     if let Some(concealed) = conceal::in_failure(&error, &loan.known()) {
         error = concealed.clone();
         response.extensions_mut().insert(concealed);
     }
+    let answer = || Answer::new(told.clone(), error.clone());
     let can_go_again = match error.kind() {
         // A proxy on the way, or a network that wants a login, knows nothing of the key.
         _ if matches!(response.status().as_u16(), 407 | 511) => false,
         // The caller's own organization or project, which the key need not be of.
         ErrorKind::Authentication if loan.has_own_organization && is_of_organization(&error) => false,
-        ErrorKind::Authentication => loan.rejected(&error),
-        ErrorKind::QuotaExhausted => loan.spent(&error),
+        ErrorKind::Authentication => loan.rejected(answer()),
+        ErrorKind::QuotaExhausted if is_of_a_model(&error) => {
+            loan.accepted(false);
+            loan.partly_spent(&error)
+        }
+        ErrorKind::QuotaExhausted => {
+            loan.is_own(&answer());
+            loan.spent(answer())
+        }
         ErrorKind::RateLimit => {
             loan.accepted(false);
             loan.limited(&error)
@@ -216,12 +227,18 @@ fn turned_back(loan: &mut Loan, error: &mut BoxError) {
         return;
     }
     let owned = std::mem::replace(error, "".into());
+    let told = spent(&owned);
     *error = conceal::in_error(owned, &loan.known());
     if find_cause::<Refused>(&**error).is_some_and(|refused| refused.by() == Gate::Quota) {
-        // The quota was this key's; another has one of its own.
-        let is_turned = match spent(error) {
+        let is_turned = match told.zip(spent(error)) {
+            Some((_, error)) if is_of_a_model(&error) => loan.partly_spent(&error),
             // On another thread a call in line may hear of it from the meter before the key's own answer is here.
-            Some(error) if loan.held.lease.is_alive() => loan.has_another() && loan.spent(&error),
+            Some((told, error)) if loan.held.lease.is_alive() => {
+                let answer = Answer::new(told, error);
+                // Where it was another key's answer, the quota is one for all, and no other key is of use.
+                !loan.is_anothers(&answer) && loan.has_another() && loan.spent(answer)
+            }
+            // The quota was this key's; another has one of its own.
             _ => !loan.held.lease.is_alive() && loan.refusal().is_none(),
         };
         if is_turned {
@@ -233,6 +250,20 @@ fn turned_back(loan: &mut Loan, error: &mut BoxError) {
 /// The answer that said that the quota is used up, if that is why the call was refused.
 fn spent(error: &BoxError) -> Option<ApiError> {
     find_cause::<ApiError>(&**error).filter(|error| error.kind() == ErrorKind::QuotaExhausted).cloned()
+}
+
+/// Whether the quota that is used up is not the account's, but a model's or that of one sort of request, so that the key
+/// serves others.
+///
+/// Google counts by project *and model*, its quotas by the day among them; ChatGPT's plans leave out some models; Anthropic
+/// sells long contexts apart; AWS has a quota for each thing.
+fn is_of_a_model(error: &ApiError) -> bool {
+    const CODES: [&str; 3] = ["RESOURCE_EXHAUSTED", "usage_not_included", "ServiceQuotaExceededException"];
+    const LONG_CONTEXT: &str = "Extra usage is required for long context requests";
+    let is_one = |text: Option<&str>| text.is_some_and(|text| CODES.contains(&text));
+    is_one(error.code())
+        || is_one(error.error_type())
+        || error.message().is_some_and(|message| message.starts_with(LONG_CONTEXT))
 }
 
 impl<S, B> fmt::Debug for ResponseFuture<S, B>

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
-use zeroize::Zeroizing;
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use super::{
     KeyError, KeyFault,
@@ -23,8 +23,8 @@ pub(super) const PROJECT: HeaderName = HeaderName::from_static("openai-project")
 /// An API key, checked when it is made.
 ///
 /// Neither `Debug` nor `Display` shows it, and it is masked where servers and clients repeat it, if it has six characters
-/// or more: a shorter one is found in all sorts of words, and is no secret. Its memory is wiped when the last clone, and the
-/// last request that carries it, is dropped.
+/// or more: a shorter one is found in all sorts of words, and is no secret. Its memory is wiped, by the crate `zeroize`, when
+/// the last clone, and the last request that carries it, is dropped.
 ///
 /// ```
 /// use tower_outbound::ApiKey;
@@ -94,7 +94,7 @@ impl ApiKey {
         if let Some(fault) = fault(key) {
             return Err(KeyError::new(fault, place));
         }
-        let bearer = Bytes::from_owner(Zeroizing::new([BEARER, key].concat().into_bytes()));
+        let bearer = wiped(Zeroizing::new([BEARER, key].concat().into_bytes()));
         let mut hasher = DefaultHasher::new();
         hasher.write(key.as_bytes());
         Ok(Self { bearer, fingerprint: hasher.finish() as u32, beside: Beside::default() })
@@ -189,6 +189,13 @@ impl Beside {
     }
 }
 
+/// Bytes in a buffer that is wiped once the last clone is dropped; whatever has a key in it is made here.
+///
+/// With `zeroize` alone: a secret of the crate `secrecy`, which is built on it, could not be shared with a header's value.
+pub(super) fn wiped(buffer: impl AsRef<[u8]> + ZeroizeOnDrop + Send + 'static) -> Bytes {
+    Bytes::from_owner(buffer)
+}
+
 fn sensitive(bytes: Bytes) -> HeaderValue {
     // A sound key is visible ASCII throughout.
     let mut value = HeaderValue::from_maybe_shared(bytes).unwrap_or(HeaderValue::from_static(""));
@@ -204,7 +211,10 @@ impl fmt::Debug for ApiKey {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use proptest::prelude::*;
+    use zeroize::Zeroize;
 
     use super::*;
 
@@ -241,6 +251,47 @@ mod tests {
         for key in ["sk-abcdef", "x", "LM Studio".replace(' ', "-").as_str(), "sk-ant-api03-xyz", "none-of-these"] {
             assert!(ApiKey::new(key).is_ok(), "{key:?}");
         }
+    }
+
+    /// A buffer that tells when it is wiped, and what is in it then.
+    struct Watched(Box<[u8]>, Arc<Mutex<Option<Vec<u8>>>>);
+
+    impl AsRef<[u8]> for Watched {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    impl Drop for Watched {
+        fn drop(&mut self) {
+            self.0.zeroize();
+            *self.1.lock().unwrap() = Some(self.0.to_vec());
+        }
+    }
+
+    impl ZeroizeOnDrop for Watched {}
+
+    /// Neither sooner nor later than with the last request that carries it; header values copy nothing.
+    #[test]
+    fn a_key_is_wiped_with_its_last_clone() {
+        let left = Arc::new(Mutex::new(None));
+        let bearer = wiped(Watched(b"Bearer sk-abcdef"[..].into(), Arc::clone(&left)));
+        let key = ApiKey { bearer, ..ApiKey::new("sk-abcdef").unwrap() };
+        let address = key.bearer.as_ptr();
+        let (bearer, alone) = (key.bearer(), key.alone());
+        assert_eq!((bearer.as_bytes(), alone.as_bytes()), (&b"Bearer sk-abcdef"[..], &b"sk-abcdef"[..]));
+        assert_eq!((bearer.as_bytes().as_ptr(), alone.as_bytes().as_ptr()), (address, address.wrapping_add(7)));
+        let credential = crate::key_check::Placement::bearer().credential(&key);
+        let mut request = http::Request::new(());
+        assert!(credential.put(&mut request, &crate::key_check::Placement::bearer()).is_some());
+        for held in
+            [Box::new((key.clone(), key)) as Box<dyn std::any::Any>, Box::new(credential), Box::new((bearer, alone))]
+        {
+            drop(held);
+            assert_eq!(*left.lock().unwrap(), None, "it is still in use");
+        }
+        drop(request);
+        assert_eq!(left.lock().unwrap().as_deref(), Some(&[0; 16][..]));
     }
 
     #[test]

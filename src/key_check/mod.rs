@@ -14,6 +14,11 @@
 //!   that very call brings the 401 home.
 //! - Where a server repeats the key, it is masked in what comes out of a call. A layer further in has seen the answer
 //!   before that: a `QuotaMeter`'s snapshot keeps what was said of a spent quota, with only what looks like a key masked.
+//! - A quota that is a model's (Google's `RESOURCE_EXHAUSTED` by the day) or one sort of request's is not the key's: the key
+//!   is spared for [`spent_recheck`](KeyCheckLayer::spent_recheck), as after a 429, and serves the rest. `insufficient_quota`,
+//!   402 and the like are the account's.
+//! - Where a `QuotaMeter` has one quota for all keys, it refuses calls with each of them once one has used it up; only the key
+//!   that was answered so is then out of use.
 //! - After a 429 a key is spared until the server's hint, where there is another, and never refused.
 //!
 //! ```
@@ -43,6 +48,8 @@ mod future;
 mod issuer;
 mod key;
 mod layer;
+mod lending;
+mod loan;
 mod origin;
 mod placement;
 mod pool;

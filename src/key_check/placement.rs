@@ -1,6 +1,5 @@
 //! [`Placement`]: where in a request the key goes.
 
-use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Uri,
     header::{AUTHORIZATION, Entry},
@@ -8,7 +7,10 @@ use http::{
 };
 use zeroize::Zeroizing;
 
-use super::ApiKey;
+use super::{
+    ApiKey,
+    key::{ORGANIZATION, PROJECT, wiped},
+};
 
 /// Where in a request the key goes. Default: [`bearer`](Self::bearer).
 ///
@@ -110,17 +112,22 @@ pub(super) struct Credential {
 }
 
 impl Credential {
-    /// Puts it in. `false`, and nothing is changed, if there is something in its place already, or no room.
+    /// Puts it in, and says whether the caller has named an organization or a project; `None`, and nothing is changed, if
+    /// there is something in its place already, or no room.
     #[inline]
-    pub(super) fn put<B>(&self, request: &mut Request<B>, placement: &Placement) -> bool {
+    pub(super) fn put<B>(&self, request: &mut Request<B>, placement: &Placement) -> Option<bool> {
+        // One walk for both: to ask the map costs a hash each time, and most requests have few headers.
+        let (mut is_taken, mut has_organization) = (false, false);
+        for known in request.headers().keys() {
+            is_taken |= self.name.as_ref() == Some(known);
+            has_organization |= *known == ORGANIZATION || *known == PROJECT;
+        }
         match &self.name {
-            Some(name) => {
-                let Ok(Entry::Vacant(place)) = request.headers_mut().try_entry(name) else { return false };
-                place.insert(self.value.clone());
-            }
-            None if placement.is_taken(request.headers(), request.uri()) => return false,
+            _ if is_taken => return None,
+            Some(name) => drop(request.headers_mut().try_insert(name, self.value.clone()).ok()?),
+            None if placement.is_taken(request.headers(), request.uri()) => return None,
             None => {
-                let Some(query) = self.query(request.uri()) else { return false };
+                let query = self.query(request.uri())?;
                 set_query(request.uri_mut(), &query);
             }
         }
@@ -129,7 +136,7 @@ impl Credential {
                 place.insert(value.clone());
             }
         }
-        true
+        Some(has_organization)
     }
 
     fn query(&self, uri: &Uri) -> Option<Zeroizing<String>> {
@@ -142,7 +149,7 @@ impl Credential {
 }
 
 fn sensitive_pair(pair: &str) -> HeaderValue {
-    let bytes = Bytes::from_owner(Zeroizing::new(pair.as_bytes().to_vec()));
+    let bytes = wiped(Zeroizing::new(pair.as_bytes().to_vec()));
     // Percent-encoded: visible ASCII throughout.
     let mut value = HeaderValue::from_maybe_shared(bytes).unwrap_or(HeaderValue::from_static(""));
     value.set_sensitive(true);
@@ -170,7 +177,7 @@ fn set_query(uri: &mut Uri, query: &str) {
     let mut parts = std::mem::take(uri).into_parts();
     let old = parts.path_and_query.take();
     let (scheme, authority) = (parts.scheme.clone(), parts.authority.clone());
-    parts.path_and_query = PathAndQuery::from_maybe_shared(Bytes::from_owner(text)).ok().or_else(|| old.clone());
+    parts.path_and_query = PathAndQuery::from_maybe_shared(wiped(text)).ok().or_else(|| old.clone());
     *uri = Uri::from_parts(parts).unwrap_or_else(|_| {
         let mut parts = http::uri::Parts::default();
         (parts.scheme, parts.authority, parts.path_and_query) = (scheme, authority, old);

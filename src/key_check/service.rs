@@ -12,8 +12,9 @@ use tower_service::Service;
 
 use super::{
     Elsewhere, KeySnapshot, ResponseFuture, WrongOrigin,
-    key::{ORGANIZATION, PROJECT},
-    pool::{Lent, Loan, Pool, Settings},
+    lending::Lent,
+    loan::Loan,
+    pool::{Pool, Settings},
     slot::Held,
 };
 use crate::{Call, Gate, Refused};
@@ -161,12 +162,7 @@ pub(super) fn furnish<B>(pool: &Pool, request: &mut Request<B>) -> Furnished {
 /// Puts the key lent on the request; `None` if it has one of its own.
 #[inline]
 fn hand_over<B>(settings: &Settings, mut loan: Loan, request: &mut Request<B>) -> Option<Loan> {
-    // Walked over, for few requests have it, and to ask the map would cost a hash.
-    let has_own_organization = request.headers().keys().any(|name| *name == ORGANIZATION || *name == PROJECT);
-    if !loan.held.key.1.put(request, &settings.placement) {
-        return None;
-    }
-    loan.has_own_organization = has_own_organization;
+    loan.has_own_organization = loan.held.key.1.put(request, &settings.placement)?;
     let lease = Some(loan.held.lease.clone());
     match request.extensions_mut().get_mut::<Call>() {
         Some(call) => call.lease = lease,

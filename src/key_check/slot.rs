@@ -65,10 +65,29 @@ pub(super) struct Slot {
 /// A key that the server does not serve now.
 pub(super) struct Outage {
     pub(super) state: KeyState,
-    pub(super) error: ApiError,
+    pub(super) answer: Answer,
     /// When one call is let through to look; `None` for never.
     pub(super) back_at: Option<Instant>,
     pub(super) probed: bool,
+}
+
+/// What the server said of a key.
+pub(super) struct Answer {
+    /// As it came: what is heard of it by another way is known by it, and nothing of it is shown.
+    told: ApiError,
+    /// Without any key.
+    pub(super) error: ApiError,
+}
+
+impl Answer {
+    pub(super) fn new(told: ApiError, error: ApiError) -> Self {
+        Self { told, error }
+    }
+
+    /// Whether it is this very answer, and not one with the same words.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.told.is_same(&other.told)
+    }
 }
 
 /// How the source is doing.
@@ -255,7 +274,7 @@ impl Slot {
     }
 
     /// The server has refused the key.
-    pub(super) fn reject(&mut self, error: ApiError, back_at: Option<Instant>, now: Instant) {
+    pub(super) fn reject(&mut self, answer: Answer, back_at: Option<Instant>, now: Instant) {
         let was_probed = self.outage.as_ref().is_some_and(|outage| outage.state == KeyState::Rejected);
         // Of a file all is to be read, however it looks.
         self.fetch.stamp = None;
@@ -269,7 +288,7 @@ impl Slot {
             }
             self.fetch.deaths = self.fetch.deaths.saturating_add(1);
         }
-        self.outage = Some(Outage { state: KeyState::Rejected, error, back_at, probed: false });
+        self.outage = Some(Outage { state: KeyState::Rejected, answer, back_at, probed: false });
     }
 
     /// When it is of use again, where that is known.
@@ -299,7 +318,7 @@ impl Slot {
                 KeyState::Cooling => cooling,
                 _ => self.back_in(now),
             },
-            error: self.outage.as_ref().map(|outage| outage.error.clone()),
+            error: self.outage.as_ref().map(|outage| outage.answer.error.clone()),
             source_error: self.fetch.error.clone(),
         }
     }

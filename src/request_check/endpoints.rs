@@ -8,7 +8,7 @@ use http::Method;
 
 use super::{
     json::Kind,
-    rule::{Field, Rule, Says},
+    rule::{Field, Rule, Says, needs},
 };
 
 /// One endpoint and its body.
@@ -44,10 +44,16 @@ impl Endpoint {
         if method != Method::POST {
             return None;
         }
-        let path = path.trim_end_matches('/');
+        let mut path = path;
+        while let Some(shorter) = path.strip_suffix('/') {
+            path = shorter;
+        }
+        let endpoint = ENDPOINTS.iter().find(|endpoint| path.ends_with(endpoint.path))?;
         // Azure's path names the model, and its body need not.
-        let all: &[Self] = if path.contains("/openai/deployments/") { &DEPLOYMENTS } else { &ENDPOINTS };
-        all.iter().find(|endpoint| path.ends_with(endpoint.path))
+        if path.contains("/openai/deployments/") {
+            return DEPLOYMENTS.iter().find(|other| other.path == endpoint.path);
+        }
+        Some(endpoint)
     }
 }
 
@@ -102,21 +108,31 @@ static CHAT: [Field; 25] = [
 
 static PLAIN_TEXT: Rule = Rule::text();
 
-/// `ChatCompletionRequestMessage`. The role stands first: what else must be there hangs on it. An assistant's message may have
-/// tool calls and the like in place of content.
-static MESSAGE: Rule = Rule::object(&[
-    Field::must("role", Rule::one_of(&["developer", "system", "user", "assistant", "tool", "function"])),
+const ROLES: [&str; 6] = ["developer", "system", "user", "assistant", "tool", "function"];
+
+/// `ChatCompletionRequestMessage`.
+static MESSAGE: Rule = Rule::object(&MESSAGE_FIELDS).by_first(&MESSAGE_NEEDS);
+
+/// The role stands first: what else must be there hangs on it.
+static MESSAGE_FIELDS: [Field; 5] = [
+    Field::must("role", Rule::one_of(&ROLES)),
     Field::may("content", TEXT.or_list(&PART, 1, ANY_SIZE).says(Says::Prompt)),
     Field::may("name", TEXT),
     Field::may("tool_calls", LIST),
     Field::may("tool_call_id", TEXT),
-])
-.by_first(&[
-    ("developer", &["content"]),
-    ("system", &["content"]),
-    ("user", &["content"]),
-    ("tool", &["content", "tool_call_id"]),
-]);
+];
+
+/// An assistant's message may have tool calls and the like in place of content.
+static MESSAGE_NEEDS: [u64; ROLES.len()] = needs(
+    &ROLES,
+    &MESSAGE_FIELDS,
+    &[
+        ("developer", &["content"]),
+        ("system", &["content"]),
+        ("user", &["content"]),
+        ("tool", &["content", "tool_call_id"]),
+    ],
+);
 
 /// Part of a message's content: text, or an image, a sound, a file, whose size tells nothing of its tokens.
 static PART: Rule =

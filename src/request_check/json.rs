@@ -24,38 +24,39 @@ pub(super) struct Syntax {
 }
 
 /// A string as it is written, without its quotes.
+///
+/// Nothing more is in it, so that it fits into registers: whether it has escapes is asked where that matters.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Text<'a> {
-    pub(super) raw: &'a [u8],
-    pub(super) escaped: bool,
-}
+pub(super) struct Text<'a>(pub(super) &'a [u8]);
 
 impl<'a> Text<'a> {
+    pub(super) fn is_escaped(self) -> bool {
+        self.0.contains(&b'\\')
+    }
+
     /// What it says. A lone surrogate, which is no character, leaves it as written.
     pub(super) fn decoded(self) -> Cow<'a, str> {
-        if self.escaped {
-            let quoted = [b"\"", self.raw, b"\""].concat();
+        if self.is_escaped() {
+            let quoted = [b"\"", self.0, b"\""].concat();
             if let Ok(text) = serde_json::from_slice(&quoted) {
                 return Cow::Owned(text);
             }
         }
-        String::from_utf8_lossy(self.raw)
-    }
-
-    pub(super) fn is(self, name: &str) -> bool {
-        if self.escaped { self.decoded() == name } else { self.raw == name.as_bytes() }
+        String::from_utf8_lossy(self.0)
     }
 }
 
-#[derive(Clone, Debug)]
+/// The bytes of the text, and where it stops being JSON.
+///
+/// Positions are arguments and results, not state: a cursor in memory makes each byte wait for the one before it.
+#[derive(Debug)]
 pub(super) struct Scan<'a> {
+    /// As far as it is UTF-8.
     json: &'a [u8],
-    at: usize,
-    /// Up to here it is UTF-8.
-    sound: usize,
+    /// Whether more follows, which is no UTF-8.
+    is_cut: bool,
+    fault: Option<Syntax>,
 }
-
-type Scanned<T> = Result<T, Syntax>;
 
 impl<'a> Scan<'a> {
     pub(super) fn new(json: &'a [u8]) -> Self {
@@ -64,250 +65,241 @@ impl<'a> Scan<'a> {
             Ok(text) => text.len(),
             Err(_) => std::str::from_utf8(json).map_or_else(|error| error.valid_up_to(), str::len),
         };
-        Self { json, at: 0, sound }
+        Self { json: json.get(..sound).unwrap_or(json), is_cut: sound < json.len(), fault: None }
     }
 
-    pub(super) fn at(&self) -> usize {
-        self.at
+    /// Where it is no JSON, after a `None`.
+    pub(super) fn fault(&self) -> Option<Syntax> {
+        self.fault
     }
 
-    /// From there to here, as written.
-    pub(super) fn since(&self, start: usize) -> &'a [u8] {
-        self.json.get(start..self.at).unwrap_or_default()
+    /// As written.
+    pub(super) fn between(&self, start: usize, end: usize) -> &'a [u8] {
+        self.json.get(start..end).unwrap_or_default()
     }
 
-    fn expected<T>(&self, expected: &'static str) -> Scanned<T> {
-        Err(Syntax { at: self.at, expected })
+    #[cold]
+    pub(super) fn expected<T>(&mut self, at: usize, expected: &'static str) -> Option<T> {
+        self.fault = Some(Syntax { at, expected });
+        None
     }
 
-    #[inline]
-    fn here(&self) -> Option<u8> {
-        self.json.get(self.at).copied()
+    /// The byte there; 0, which JSON has nowhere, at the end.
+    #[inline(always)]
+    fn here(&self, at: usize) -> u8 {
+        self.json.get(at).copied().unwrap_or(0)
     }
 
-    #[inline]
-    fn skip_space(&mut self) -> Option<u8> {
-        loop {
-            let byte = self.here()?;
-            if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
-                return Some(byte);
-            }
-            self.at += 1;
+    #[inline(always)]
+    fn after_space(&self, mut at: usize) -> usize {
+        while matches!(self.here(at), b' ' | b'\n' | b'\r' | b'\t') {
+            at += 1;
         }
+        at
     }
 
-    /// The kind of the value that begins here.
-    #[inline]
-    pub(super) fn kind(&mut self) -> Scanned<Kind> {
-        Ok(match self.skip_space() {
-            Some(b'"') => Kind::Text,
-            Some(b'{') => Kind::Object,
-            Some(b'[') => Kind::Array,
-            Some(b'-' | b'0'..=b'9') => Kind::Number,
-            Some(b't' | b'f') => Kind::Bool,
-            Some(b'n') => Kind::Null,
-            _ => return self.expected("a value"),
-        })
+    /// The kind of the next value, and where it begins.
+    #[inline(always)]
+    pub(super) fn kind(&mut self, at: usize) -> Option<(Kind, usize)> {
+        let at = self.after_space(at);
+        let kind = match self.here(at) {
+            b'"' => Kind::Text,
+            b'{' => Kind::Object,
+            b'[' => Kind::Array,
+            b'-' | b'0'..=b'9' => Kind::Number,
+            b't' | b'f' => Kind::Bool,
+            b'n' => Kind::Null,
+            _ => return self.expected(at, "a value"),
+        };
+        Some((kind, at))
     }
 
     /// Nothing may follow.
-    pub(super) fn end(&mut self) -> Scanned<()> {
-        match self.skip_space() {
-            None => Ok(()),
-            Some(_) => self.expected("the end"),
+    pub(super) fn end(&mut self, at: usize) -> Option<()> {
+        let at = self.after_space(at);
+        if at == self.json.len() && !self.is_cut { Some(()) } else { self.expected(at, "the end") }
+    }
+
+    /// In an object or array: where it goes on, and whether it does, with one more member; else it has ended there.
+    /// `first`: nothing has come yet.
+    #[inline(always)]
+    fn more(&mut self, at: usize, first: bool, close: u8, expected: &'static str) -> Option<(bool, usize)> {
+        let at = self.after_space(at);
+        match self.here(at) {
+            byte if byte == close => Some((false, at + 1)),
+            b',' if !first => Some((true, at + 1)),
+            _ if first => Some((true, at)),
+            _ => self.expected(at, expected),
         }
     }
 
-    /// After a `{` or `[`: whether a member follows, and not the end. `first`: nothing has come yet.
-    #[inline]
-    fn more(&mut self, first: bool, close: u8, expected: &'static str) -> Scanned<bool> {
-        match self.skip_space() {
-            Some(byte) if byte == close => {
-                self.at += 1;
-                Ok(false)
-            }
-            Some(_) if first => Ok(true),
-            Some(b',') => {
-                self.at += 1;
-                Ok(true)
-            }
-            _ => self.expected(expected),
-        }
+    /// In an array, whether there is one more item, which then begins there.
+    #[inline(always)]
+    pub(super) fn item(&mut self, at: usize, first: bool) -> Option<(bool, usize)> {
+        self.more(at, first, b']', "`,` or `]`")
     }
 
-    /// Goes into the object or array that begins here.
-    #[inline]
-    pub(super) fn enter(&mut self) {
-        self.at += 1;
+    /// In an object, whether there is one more [name](Self::name), which then begins there.
+    #[inline(always)]
+    pub(super) fn member(&mut self, at: usize, first: bool) -> Option<(bool, usize)> {
+        self.more(at, first, b'}', "`,` or `}`")
     }
 
-    /// In an array, whether there is one more item, which then begins here.
-    #[inline]
-    pub(super) fn item(&mut self, first: bool) -> Scanned<bool> {
-        self.more(first, b']', "`,` or `]`")
+    /// A name, after which its value begins.
+    #[inline(always)]
+    pub(super) fn name(&mut self, at: usize) -> Option<(Text<'a>, usize)> {
+        let at = self.after_space(at);
+        if self.here(at) != b'"' {
+            return self.expected(at, "a name in quotes");
+        }
+        let (name, at) = self.text(at)?;
+        let at = self.after_space(at);
+        if self.here(at) != b':' {
+            return self.expected(at, "`:`");
+        }
+        Some((name, at + 1))
     }
 
-    /// In an object, the next name, after which its value begins.
-    #[inline]
-    pub(super) fn name(&mut self, first: bool) -> Scanned<Option<Text<'a>>> {
-        if !self.more(first, b'}', "`,` or `}`")? {
-            return Ok(None);
-        }
-        if self.skip_space() != Some(b'"') {
-            return self.expected("a name in quotes");
-        }
-        let name = self.text()?;
-        if self.skip_space() != Some(b':') {
-            return self.expected("`:`");
-        }
-        self.at += 1;
-        Ok(Some(name))
-    }
-
-    /// `true`, `false` or `null`.
-    pub(super) fn word(&mut self) -> Scanned<()> {
-        let word: &[u8] = match self.here() {
-            Some(b't') => b"true",
-            Some(b'f') => b"false",
+    /// `true`, `false` or `null`, and the end of it.
+    pub(super) fn word(&mut self, at: usize) -> Option<usize> {
+        let word: &[u8] = match self.here(at) {
+            b't' => b"true",
+            b'f' => b"false",
             _ => b"null",
         };
-        let rest = self.json.get(self.at..).unwrap_or_default();
+        let rest = self.json.get(at..).unwrap_or_default();
         if !rest.starts_with(word) {
-            self.at += rest.iter().zip(word).take_while(|(found, wanted)| found == wanted).count();
-            return self.expected("`true`, `false` or `null`");
+            let same = rest.iter().zip(word).take_while(|(found, wanted)| found == wanted).count();
+            return self.expected(at + same, "`true`, `false` or `null`");
         }
-        self.at += word.len();
-        Ok(())
+        Some(at + word.len())
     }
 
-    fn digits(&mut self) -> Scanned<()> {
-        if !matches!(self.here(), Some(b'0'..=b'9')) {
-            return self.expected("a digit");
-        }
-        while matches!(self.here(), Some(b'0'..=b'9')) {
-            self.at += 1;
-        }
-        Ok(())
-    }
-
-    /// A number of a few digits and no more, which most are: passed over as it is read. Anything else is left where it is.
     #[inline]
-    pub(super) fn few_digits(&mut self) -> Option<u64> {
+    fn digits(&mut self, mut at: usize) -> Option<usize> {
+        if !self.here(at).is_ascii_digit() {
+            return self.expected(at, "a digit");
+        }
+        while self.here(at).is_ascii_digit() {
+            at += 1;
+        }
+        Some(at)
+    }
+
+    /// A number of a few digits and no more, which most are, if it is one of these, and the end of it.
+    #[inline(always)]
+    pub(super) fn few_digits(&self, at: usize, (least, most): (f64, f64)) -> Option<(u64, usize)> {
         /// With the byte that ends it.
         const MOST: usize = 10;
-        let first = self.skip_space()?;
-        if !matches!(first, b'1'..=b'9') {
+        let at = self.after_space(at);
+        if !matches!(self.here(at), b'1'..=b'9') {
             return None;
         }
         let mut value = 0;
-        for (count, byte) in self.json.get(self.at..)?.iter().take(MOST).enumerate() {
+        for (count, byte) in self.json.get(at..)?.iter().take(MOST).enumerate() {
             match byte {
                 b'0'..=b'9' => value = value * 10 + u64::from(byte - b'0'),
                 b'.' | b'e' | b'E' => return None,
-                _ => {
-                    self.at += count;
-                    return Some(value);
-                }
+                _ if (least..=most).contains(&(value as f64)) => return Some((value, at + count)),
+                _ => return None,
             }
         }
         None
     }
 
-    /// A number, as written.
-    pub(super) fn number(&mut self) -> Scanned<&'a [u8]> {
-        let start = self.at;
-        if self.here() == Some(b'-') {
-            self.at += 1;
+    /// The end of the number that begins there.
+    pub(super) fn number(&mut self, mut at: usize) -> Option<usize> {
+        if self.here(at) == b'-' {
+            at += 1;
         }
-        if self.here() == Some(b'0') {
-            self.at += 1;
-            if matches!(self.here(), Some(b'0'..=b'9')) {
-                return self.expected("a number without leading zeros");
+        if self.here(at) == b'0' {
+            at += 1;
+            if self.here(at).is_ascii_digit() {
+                return self.expected(at, "a number without leading zeros");
             }
         } else {
-            self.digits()?;
+            at = self.digits(at)?;
         }
-        if self.here() == Some(b'.') {
-            self.at += 1;
-            self.digits()?;
+        if self.here(at) == b'.' {
+            at = self.digits(at + 1)?;
         }
-        if matches!(self.here(), Some(b'e' | b'E')) {
-            self.at += 1;
-            if matches!(self.here(), Some(b'+' | b'-')) {
-                self.at += 1;
+        if matches!(self.here(at), b'e' | b'E') {
+            at += 1;
+            if matches!(self.here(at), b'+' | b'-') {
+                at += 1;
             }
-            self.digits()?;
+            at = self.digits(at)?;
         }
-        Ok(self.since(start))
+        Some(at)
     }
 
-    /// The string that begins here.
-    #[inline]
-    pub(super) fn text(&mut self) -> Scanned<Text<'a>> {
-        self.at += 1;
-        let start = self.at;
-        let mut escaped = false;
+    /// The string that begins there, and the end of it.
+    #[inline(always)]
+    pub(super) fn text(&mut self, at: usize) -> Option<(Text<'a>, usize)> {
+        let start = at + 1;
+        // Most are short, and end before anything else comes.
+        let rest = self.json.get(start..).unwrap_or_default();
+        if let Some(block) = rest.first_chunk()
+            && let Some((raw, [b'"', ..])) = rest.split_at_checked(plain_bytes(*block))
+        {
+            return Some((Text(raw), start + raw.len() + 1));
+        }
+        let raw = self.long_text(start)?;
+        Some((Text(raw), start + raw.len() + 1))
+    }
+
+    #[inline(never)]
+    fn long_text(&mut self, start: usize) -> Option<&'a [u8]> {
+        let json = self.json;
+        let mut at = start;
         loop {
-            self.skip_plain();
-            match self.here() {
-                Some(b'"') => break,
-                Some(b'\\') => {
-                    escaped = true;
-                    self.escape()?;
-                }
-                Some(_) => return self.expected("no control character in a string"),
-                None => return self.expected("`\"` at the end of a string"),
+            at += plain(json.get(at..).unwrap_or_default());
+            match json.get(at) {
+                Some(b'"') => return Some(self.between(start, at)),
+                Some(b'\\') => at = self.escape(at + 1)?,
+                Some(_) => return self.expected(at, "no control character in a string"),
+                None if self.is_cut => return self.expected(at, "UTF-8"),
+                None => return self.expected(at, "`\"` at the end of a string"),
             }
         }
-        // Elsewhere, what is no ASCII is no JSON.
-        if self.at > self.sound {
-            return Err(Syntax { at: self.sound, expected: "UTF-8" });
-        }
-        let raw = self.since(start);
-        self.at += 1;
-        Ok(Text { raw, escaped })
     }
 
-    /// Goes on to the next quote, backslash or control character.
-    #[inline]
-    fn skip_plain(&mut self) {
-        let rest = self.json.get(self.at..).unwrap_or_default();
-        let mut done = 0;
-        // Most strings are short.
-        for _ in 0..2 {
-            let Some(block) = rest.get(done..).and_then(|rest| rest.first_chunk()) else { break };
-            let plain = plain_bytes(*block);
-            done += plain;
-            if plain < 8 {
-                self.at += done;
-                return;
-            }
-        }
-        self.at += done + skip_long(rest.get(done..).unwrap_or_default());
-    }
-
-    #[inline]
-    fn escape(&mut self) -> Scanned<()> {
-        self.at += 1;
-        match self.here() {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
-            Some(b'u') => {
-                self.at += 1;
-                for _ in 0..4 {
-                    if !self.here().is_some_and(|byte| byte.is_ascii_hexdigit()) {
-                        return self.expected("four hexadecimal digits after `\\u`");
+    /// The end of the escape, whose backslash stands before `at`.
+    #[inline(always)]
+    fn escape(&mut self, at: usize) -> Option<usize> {
+        match self.here(at) {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(at + 1),
+            b'u' => {
+                for at in at + 1..at + 5 {
+                    if !self.here(at).is_ascii_hexdigit() {
+                        return self.expected(at, "four hexadecimal digits after `\\u`");
                     }
-                    self.at += 1;
                 }
+                Some(at + 5)
             }
-            _ => return self.expected("an escape such as `\\n` or `\\u00e9`"),
+            _ => self.expected(at, "an escape such as `\\n` or `\\u00e9`"),
         }
-        Ok(())
     }
 }
 
-/// How many bytes come before the first that is special in a string.
-#[inline]
+/// How many bytes come before the next quote, backslash or control character.
+#[inline(always)]
+fn plain(text: &[u8]) -> usize {
+    let mut done = 0;
+    // Most of what stands between escapes is short.
+    for _ in 0..2 {
+        let Some(block) = text.get(done..).and_then(|rest| rest.first_chunk()) else { break };
+        let plain = plain_bytes(*block);
+        done += plain;
+        if plain < 8 {
+            return done;
+        }
+    }
+    done + skip_long(text.get(done..).unwrap_or_default())
+}
+
+/// The same in a block; 8 if there is none.
+#[inline(always)]
 fn plain_bytes(block: [u8; 8]) -> usize {
     const ONES: u64 = u64::MAX / 0xff;
     const HIGH: u64 = ONES << 7;
@@ -322,6 +314,7 @@ fn plain_bytes(block: [u8; 8]) -> usize {
 }
 
 /// The same, for text of any length.
+#[inline(never)]
 fn skip_long(text: &[u8]) -> usize {
     let is_special = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
     let mut done = 0;

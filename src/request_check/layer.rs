@@ -16,8 +16,8 @@ use super::{
     endpoints::Endpoint,
     head::{Headers, check_headers, check_uri},
     rule::ANY,
-    tokens::{OPENAI_CONTEXTS, TokenLimits},
-    walk::{Look, walk},
+    tokens::TokenLimits,
+    walk::{Look, Measure, Size, walk},
 };
 #[cfg(feature = "stack")]
 use crate::Refused;
@@ -58,7 +58,7 @@ impl RequestCheckLayer {
             settings: Arc::new(Settings {
                 max_body: MAX_BODY,
                 max_headers: MAX_HEADERS,
-                look: Look { max_depth: MAX_DEPTH, unique_names: false, measure: false },
+                look: Look { max_depth: MAX_DEPTH, unique_names: false, measure: Measure::Bytes },
                 openai: false,
                 tokens: TokenLimits::default(),
                 checks: Vec::new(),
@@ -81,10 +81,7 @@ impl RequestCheckLayer {
     pub fn openai(self) -> Self {
         self.change(|settings| {
             settings.openai = true;
-            settings.look.measure = true;
-            for (model, tokens) in OPENAI_CONTEXTS {
-                settings.tokens.contexts.entry(model.into()).or_insert(tokens);
-            }
+            settings.tokens.add_openai();
         })
     }
 
@@ -121,10 +118,7 @@ impl RequestCheckLayer {
     /// embeddings each input counts by itself.
     #[must_use]
     pub fn context(self, model: impl Into<String>, tokens: u64) -> Self {
-        self.change(|settings| {
-            settings.look.measure = true;
-            settings.tokens.contexts.insert(model.into(), tokens);
-        })
+        self.change(|settings| settings.tokens.set_context(model.into(), tokens))
     }
 
     /// The limit of tokens a minute: a request that alone asks for more never fits, and is refused, where
@@ -132,10 +126,7 @@ impl RequestCheckLayer {
     /// prompt and its `max_completion_tokens`. Default: none.
     #[must_use]
     pub fn tokens_per_minute(self, tokens: u64) -> Self {
-        self.change(|settings| {
-            settings.look.measure = true;
-            settings.tokens.per_minute = Some(tokens);
-        })
+        self.change(|settings| settings.tokens.per_minute = Some(tokens))
     }
 
     /// How many characters of a prompt make a token, for the limits in tokens. Default: 6, which is more than any language
@@ -213,15 +204,29 @@ impl Settings {
         if body.is_empty() && endpoint.is_none() && !self.asks_for_body(request) {
             return;
         }
-        let look = Look { measure: self.look.measure && endpoint.is_some(), ..self.look };
-        let size = walk(body, endpoint.map_or(&ANY, |endpoint| &endpoint.rule), look, faults);
-        if let Some(endpoint) = endpoint
-            && look.measure
-        {
-            self.tokens.check(endpoint, &size, told_cost(request), faults);
+        let size = walk(body, endpoint.map_or(&ANY, |endpoint| &endpoint.rule), self.look, faults);
+        if let Some(endpoint) = endpoint {
+            self.check_tokens(endpoint, body, &size, told_cost(request), faults);
         }
         #[cfg(feature = "schema")]
         super::schema::check(&self.schemas, request.uri().path(), body, faults);
+    }
+
+    /// `size` has texts by their bytes: only of a request that is too large in these are the characters counted.
+    #[inline]
+    fn check_tokens(
+        &self,
+        endpoint: &Endpoint,
+        body: &Bytes,
+        size: &Size<'_>,
+        cost: Option<u64>,
+        faults: &mut Vec<Fault>,
+    ) {
+        if !self.tokens.check(endpoint, size, cost).is_empty() {
+            let look = Look { measure: Measure::Chars, ..self.look };
+            let size = walk(body, &endpoint.rule, look, &mut Vec::new());
+            faults.extend(self.tokens.check(endpoint, &size, cost));
+        }
     }
 }
 

@@ -19,13 +19,10 @@ pub(super) struct Rule {
     pub(super) fields: &'static [Field],
     /// Which of the fields are asked for, by their bits.
     pub(super) needed: u64,
-    /// Words of the first field, and which fields must be there along with each.
-    pub(super) by_first: &'static [ByWord],
+    /// For each word of the first field, which fields must be there along with it, by their bits.
+    pub(super) by_first: &'static [u64],
     pub(super) says: Says,
 }
-
-/// A word, and the names of the fields that it asks for.
-type ByWord = (&'static str, &'static [&'static str]);
 
 /// A field of an object. One that has no rule may be anything.
 #[derive(Debug)]
@@ -42,6 +39,45 @@ const fn hint(name: &[u8]) -> u32 {
         [first, .., last] => (name.len() as u32) << 16 | (*first as u32) << 8 | *last as u32,
         _ => name.len() as u32,
     }
+}
+
+/// Bits of the fields that must be there along with each of `words`; `asked` names them by word.
+pub(super) const fn needs<const N: usize>(words: &[&str; N], fields: &[Field], asked: &[(&str, &[&str])]) -> [u64; N] {
+    const fn is_same(one: &str, other: &str) -> bool {
+        let (one, other) = (one.as_bytes(), other.as_bytes());
+        let mut index = 0;
+        while index < one.len() && index < other.len() && one[index] == other[index] {
+            index += 1;
+        }
+        index == one.len() && index == other.len()
+    }
+    const fn has(names: &[&str], name: &str) -> bool {
+        let mut rest = names;
+        while let [first, others @ ..] = rest {
+            if is_same(first, name) {
+                return true;
+            }
+            rest = others;
+        }
+        false
+    }
+    let mut bits = [0; N];
+    let mut word = 0;
+    while word < N {
+        let mut rest = asked;
+        while let [(asks, names), others @ ..] = rest {
+            let mut field = 0;
+            while field < fields.len() {
+                if is_same(asks, words[word]) && has(names, fields[field].name) {
+                    bits[word] |= 1 << field;
+                }
+                field += 1;
+            }
+            rest = others;
+        }
+        word += 1;
+    }
+    bits
 }
 
 /// Whether a field must be there.
@@ -135,8 +171,8 @@ impl Rule {
         Self { fields, needed, ..Self::of(&[Kind::Object]) }
     }
 
-    /// With these fields, where the first field is this word.
-    pub(super) const fn by_first(self, by_first: &'static [ByWord]) -> Self {
+    /// With what the words of the first field ask for: see [`needs`].
+    pub(super) const fn by_first(self, by_first: &'static [u64]) -> Self {
         Self { by_first, ..self }
     }
 
@@ -161,14 +197,35 @@ impl Rule {
         Self { says, ..self }
     }
 
-    /// Which of the fields has this name.
-    #[inline]
-    pub(super) fn field(&self, name: Text<'_>) -> Option<usize> {
-        if name.escaped {
-            return self.fields.iter().position(|field| name.is(field.name));
+    /// The field of this name, and its number.
+    #[inline(always)]
+    pub(super) fn field(&self, name: Text<'_>) -> Option<(usize, &'static Field)> {
+        let hint = hint(name.0);
+        let mut fields = self.fields.iter().enumerate();
+        // What has an escape is equal to none of them as written.
+        let field = fields.find(|(_, field)| field.hint == hint && field.name.as_bytes() == name.0);
+        if field.is_some() || self.fields.is_empty() {
+            return field;
         }
-        let hint = hint(name.raw);
-        self.fields.iter().position(|field| field.hint == hint && field.name.as_bytes() == name.raw)
+        self.escaped_field(name)
+    }
+
+    #[inline(never)]
+    fn escaped_field(&self, name: Text<'_>) -> Option<(usize, &'static Field)> {
+        if !name.is_escaped() {
+            return None;
+        }
+        let name = name.decoded();
+        self.fields.iter().enumerate().find(|(_, field)| field.name == name)
+    }
+
+    /// Which of the words it is.
+    pub(super) fn word(&self, text: Text<'_>) -> Option<usize> {
+        let as_written = self.words.iter().position(|word| word.as_bytes() == text.0);
+        as_written.or_else(|| {
+            let text = text.is_escaped().then(|| text.decoded())?;
+            self.words.iter().position(|word| *word == text)
+        })
     }
 
     pub(super) const fn has(&self, kind: Kind) -> bool {

@@ -2,16 +2,21 @@
 
 use std::collections::HashMap;
 
-use super::{endpoints::Endpoint, fault::Fault, json::Text, walk::Size};
+use super::{
+    endpoints::Endpoint,
+    fault::Fault,
+    json::Text,
+    walk::{Amount, Size},
+};
 use crate::ErrorKind;
 
 /// Characters to a token. English has about four, by OpenAI's rule of thumb, and code less; only runs of blanks and the like
 /// have more. Half again as many leaves every doubt to the server.
 /// Source: <https://help.openai.com/en/articles/4936856-what-are-tokens-and-how-to-count-them>.
-pub(super) const CHARS_PER_TOKEN: f64 = 6.0;
+const CHARS_PER_TOKEN: f64 = 6.0;
 
 /// The context of some models of OpenAI's, in tokens. Source: <https://platform.openai.com/docs/models>.
-pub(super) const OPENAI_CONTEXTS: [(&str, u64); 21] = [
+const OPENAI_CONTEXTS: [(&str, u64); 21] = [
     ("gpt-3.5-turbo", 16_385),
     ("gpt-4", 8_192),
     ("gpt-4-32k", 32_768),
@@ -39,17 +44,36 @@ pub(super) const OPENAI_CONTEXTS: [(&str, u64); 21] = [
 #[derive(Clone, Debug)]
 pub(super) struct TokenLimits {
     pub(super) chars_per_token: f64,
-    pub(super) contexts: HashMap<String, u64>,
+    contexts: HashMap<String, u64>,
+    /// The least of the contexts: most requests are below it, and nobody needs their models' names.
+    least_context: u64,
     pub(super) per_minute: Option<u64>,
 }
 
 impl Default for TokenLimits {
     fn default() -> Self {
-        Self { chars_per_token: CHARS_PER_TOKEN, contexts: HashMap::new(), per_minute: None }
+        Self { chars_per_token: CHARS_PER_TOKEN, contexts: HashMap::new(), least_context: u64::MAX, per_minute: None }
     }
 }
 
 impl TokenLimits {
+    /// The contexts of OpenAI's models, but for those that are known already.
+    pub(super) fn add_openai(&mut self) {
+        for (model, tokens) in OPENAI_CONTEXTS {
+            self.contexts.entry(model.into()).or_insert(tokens);
+        }
+        self.note_least();
+    }
+
+    pub(super) fn set_context(&mut self, model: String, tokens: u64) {
+        self.contexts.insert(model, tokens);
+        self.note_least();
+    }
+
+    fn note_least(&mut self) {
+        self.least_context = self.contexts.values().copied().min().unwrap_or(u64::MAX);
+    }
+
     /// The context of this model; a dated version (`gpt-4o-2024-08-06`) has that of its name.
     fn context(&self, model: &str) -> Option<u64> {
         let undated = || {
@@ -64,28 +88,19 @@ impl TokenLimits {
     }
 
     /// What is too large. `cost`: what the caller says that the request takes.
-    pub(super) fn check(&self, endpoint: &Endpoint, size: &Size<'_>, cost: Option<u64>, faults: &mut Vec<Fault>) {
+    #[inline]
+    pub(super) fn check(&self, endpoint: &Endpoint, size: &Size<'_>, cost: Option<u64>) -> Vec<Fault> {
         let tokens =
-            |(chars, tokens): (u64, u64)| (chars as f64 / self.chars_per_token.max(f64::MIN_POSITIVE)) as u64 + tokens;
+            |amount: Amount| (amount.text as f64 / self.chars_per_token.max(f64::MIN_POSITIVE)) as u64 + amount.tokens;
         let prompt = tokens(size.all);
         let at_once = if endpoint.is_many { tokens(size.largest) } else { prompt };
         let answer = if endpoint.counts_answer { size.answer } else { 0 };
-        let whole = at_once.saturating_add(answer);
-        // Most requests are below every context: then nobody needs the model's name.
-        if self.contexts.values().any(|context| whole > *context)
-            && let Some(model) = size.model.map(Text::decoded)
-            && let Some(context) = self.context(&model)
-            && whole > context
-        {
-            let found = if at_once > context {
-                format!("at least {at_once} tokens")
-            } else {
-                format!("at least {at_once} tokens, and {answer} for the answer")
-            };
-            faults.push(
-                Fault::at(endpoint.prompts, found, format!("{context} at most, the context of {model}"))
-                    .with_kind(ErrorKind::ContextLength),
-            );
+        // "The maximum of max_tokens and the estimated number of tokens based on the character count of your request."
+        // Source: <https://platform.openai.com/docs/guides/rate-limits>.
+        let asked = cost.unwrap_or(prompt.max(size.answer));
+        let mut faults = Vec::new();
+        if at_once.saturating_add(answer) > self.least_context {
+            faults.extend(self.over_context(endpoint, size.model, at_once, answer));
         }
         if let Some(most) = endpoint.most_tokens
             && prompt > most
@@ -96,9 +111,6 @@ impl TokenLimits {
                     .with_kind(ErrorKind::RequestTooLarge),
             );
         }
-        // "The maximum of max_tokens and the estimated number of tokens based on the character count of your request."
-        // Source: <https://platform.openai.com/docs/guides/rate-limits>.
-        let asked = cost.unwrap_or(prompt.max(size.answer));
         if let Some(limit) = self.per_minute
             && asked > limit
         {
@@ -108,5 +120,19 @@ impl TokenLimits {
                     .with_kind(ErrorKind::RequestTooLarge),
             );
         }
+        faults
+    }
+
+    #[cold]
+    fn over_context(&self, endpoint: &Endpoint, model: Option<Text<'_>>, at_once: u64, answer: u64) -> Option<Fault> {
+        let model = model.map(Text::decoded)?;
+        let context = self.context(&model).filter(|context| at_once.saturating_add(answer) > *context)?;
+        let found = if at_once > context {
+            format!("at least {at_once} tokens")
+        } else {
+            format!("at least {at_once} tokens, and {answer} for the answer")
+        };
+        let allowed = format!("{context} at most, the context of {model}");
+        Some(Fault::at(endpoint.prompts, found, allowed).with_kind(ErrorKind::ContextLength))
     }
 }

@@ -13,47 +13,49 @@ use super::{
 pub(super) struct Look {
     pub(super) max_depth: u8,
     pub(super) unique_names: bool,
-    /// Whether the size of prompts is asked for.
-    pub(super) measure: bool,
+    /// In what the size of prompts is told.
+    pub(super) measure: Measure,
+}
+
+/// In what the size of a text is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Measure {
+    /// The bytes that it is written in: never less than its characters, and known without a look at it.
+    Bytes,
+    Chars,
 }
 
 /// How large the request is for the model.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Size<'a> {
     pub(super) model: Option<Text<'a>>,
-    /// Characters and tokens of all prompts.
-    pub(super) all: (u64, u64),
+    pub(super) all: Amount,
     /// Of the largest prompt.
-    pub(super) largest: (u64, u64),
+    pub(super) largest: Amount,
     /// The most tokens of the answer.
     pub(super) answer: u64,
 }
 
+/// Of prompts: of texts what [`Measure`] says, and tokens where they are given as such.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Amount {
+    pub(super) text: u64,
+    pub(super) tokens: u64,
+}
+
 /// Looks at `json`, and adds what is wrong to `faults`.
 pub(super) fn walk<'a>(json: &'a [u8], rule: &Rule, look: Look, faults: &mut Vec<Fault>) -> Size<'a> {
-    let mut walk = Walk { scan: Scan::new(json), look, faults, size: Size::default() };
-    let end = match walk.value(rule, &Path::Top, 0) {
-        Ok(()) => walk.scan.end().map_err(Stop::Syntax),
-        Err(stop) => Err(stop),
-    };
-    let size = walk.size;
-    if let Err(Stop::Syntax(syntax)) = end {
+    let mut walk = Walk { scan: Scan::new(json), look, faults, size: Size::default(), word: None };
+    let end = walk.value(rule, &Path::Top, 0, 0);
+    let whole = end.and_then(|end| walk.scan.end(end));
+    let (size, fault) = (walk.size, walk.scan.fault());
+    // What was too deep has been told already.
+    if whole.is_none()
+        && let Some(syntax) = fault
+    {
         faults.push(syntax_fault(json, syntax));
     }
     size
-}
-
-/// Why the walk ends early.
-enum Stop {
-    Syntax(Syntax),
-    /// Told already.
-    TooDeep,
-}
-
-impl From<Syntax> for Stop {
-    fn from(syntax: Syntax) -> Self {
-        Self::Syntax(syntax)
-    }
 }
 
 /// Where the walk is: only when something is wrong does it become a pointer.
@@ -104,6 +106,8 @@ struct Walk<'a, 'f> {
     look: Look,
     faults: &'f mut Vec<Fault>,
     size: Size<'a>,
+    /// Which of the words that its rule has the last text was.
+    word: Option<usize>,
 }
 
 impl<'a> Walk<'a, '_> {
@@ -120,69 +124,77 @@ impl<'a> Walk<'a, '_> {
     }
 
     #[cold]
-    fn too_deep(&mut self, path: &Path<'_, 'a>) -> Stop {
+    fn too_deep(&mut self, path: &Path<'_, 'a>) -> Option<usize> {
         self.fault(path, "an array or object", format!("{} of them in one another", self.look.max_depth));
-        Stop::TooDeep
+        None
     }
 
+    /// Reads the value at `at`, and says where it ends; `None` if there the walk ends.
+    ///
     /// Inlined, for the tokens of an embedding: a call for each costs more than reading it.
     #[inline(always)]
-    fn value(&mut self, asked: &Rule, path: &Path<'_, 'a>, depth: u8) -> Result<(), Stop> {
-        let before = self.scan.clone();
-        if let Some((least, most)) = asked.range
-            && let Some(number) = self.scan.few_digits()
-            && (least..=most).contains(&(number as f64))
+    fn value(&mut self, asked: &Rule, path: &Path<'_, 'a>, depth: u8, at: usize) -> Option<usize> {
+        if let Some(range) = asked.range
+            && let Some((number, end)) = self.scan.few_digits(at, range)
         {
             if asked.says == Says::Answer {
                 self.size.answer = self.size.answer.max(number);
             }
-            return Ok(());
+            return Some(end);
         }
-        self.scan = before;
-        let kind = self.scan.kind()?;
-        let start = self.scan.at();
+        let (kind, start) = self.scan.kind(at)?;
         let rule = if asked.has(kind) { asked } else { &ANY };
-        match kind {
+        let end = match kind {
             Kind::Text => {
-                let text = self.scan.text()?;
+                let (text, end) = self.scan.text(start)?;
                 if rule.filled || !rule.words.is_empty() || rule.says != Says::Nothing {
                     self.text(text, rule, path);
                 }
+                end
             }
             Kind::Number => {
-                let number = self.scan.number()?;
+                let end = self.scan.number(start)?;
                 if let Some(range) = rule.range {
-                    self.number(number, range, rule, path);
+                    self.number(self.scan.between(start, end), range, rule, path);
                 }
+                end
             }
-            Kind::Bool | Kind::Null => self.scan.word()?,
-            Kind::Array | Kind::Object if depth >= self.look.max_depth => return Err(self.too_deep(path)),
-            Kind::Array => self.array(rule, path, depth)?,
-            Kind::Object => self.object(rule, path, depth)?,
-        }
+            Kind::Bool | Kind::Null => self.scan.word(start)?,
+            Kind::Array | Kind::Object if depth >= self.look.max_depth => return self.too_deep(path),
+            Kind::Array => self.array(rule, path, depth, start)?,
+            Kind::Object => self.object(rule, path, depth, start)?,
+        };
         if !asked.has(kind) {
-            self.wrong(kind, self.scan.since(start), asked, path);
+            self.wrong(kind, self.scan.between(start, end), asked, path);
         }
-        Ok(())
+        Some(end)
     }
 
     fn text(&mut self, text: Text<'a>, rule: &Rule, path: &Path<'_, 'a>) {
-        if rule.filled && text.raw.is_empty() {
+        if rule.filled && text.0.is_empty() {
             self.fault(path, "an empty string", rule.to_string());
         }
-        if !rule.words.is_empty() && !rule.words.iter().any(|word| text.is(word)) {
-            self.fault(path, quoted(text), rule.to_string());
+        if !rule.words.is_empty() {
+            self.word = rule.word(text);
+            if self.word.is_none() {
+                self.fault(path, quoted(text), rule.to_string());
+            }
         }
         match rule.says {
-            Says::Prompt if self.look.measure => self.size.prompt((chars(text), 0)),
-            Says::Model if self.look.measure => self.size.model = Some(text),
-            _ => {}
+            Says::Prompt => {
+                let size = match self.look.measure {
+                    Measure::Bytes => text.0.len() as u64,
+                    Measure::Chars => chars(text),
+                };
+                self.size.prompt(Amount { text: size, tokens: 0 });
+            }
+            Says::Model => self.size.model = Some(text),
+            Says::Answer | Says::Nothing => {}
         }
     }
 
     fn number(&mut self, number: &'a [u8], (least, most): (f64, f64), rule: &Rule, path: &Path<'_, 'a>) {
-        // A number of JSON is one of Rust's.
-        let value: f64 = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok()).unwrap_or(f64::NAN);
+        let value = value_of(number);
         if !(least..=most).contains(&value) || (rule.whole && value.fract() != 0.0) {
             self.wrong(Kind::Number, number, rule, path);
         } else if rule.says == Says::Answer {
@@ -191,12 +203,17 @@ impl<'a> Walk<'a, '_> {
     }
 
     #[inline(never)]
-    fn array(&mut self, rule: &Rule, path: &Path<'_, 'a>, depth: u8) -> Result<(), Stop> {
-        self.scan.enter();
+    fn array(&mut self, rule: &Rule, path: &Path<'_, 'a>, depth: u8, start: usize) -> Option<usize> {
         let mut count = 0;
         let before = self.size.all;
-        while self.scan.item(count == 0)? {
-            self.value(rule.item, &Path::Item(path, count), depth + 1)?;
+        let mut at = start + 1;
+        loop {
+            let (more, next) = self.scan.item(at, count == 0)?;
+            at = next;
+            if !more {
+                break;
+            }
+            at = self.value(rule.item, &Path::Item(path, count), depth + 1, at)?;
             count += 1;
         }
         if let Some((least, most)) = rule.count
@@ -205,40 +222,43 @@ impl<'a> Walk<'a, '_> {
             self.fault(path, format!("an array of {count}"), rule.to_string());
         }
         // Numbers where texts may stand are tokens, and the whole array is one prompt.
-        if self.look.measure
-            && rule.item.says != Says::Nothing
-            && rule.item.has(Kind::Number)
-            && before == self.size.all
-        {
-            self.size.prompt((0, count as u64));
+        if rule.item.says != Says::Nothing && rule.item.has(Kind::Number) && before == self.size.all {
+            self.size.prompt(Amount { text: 0, tokens: count as u64 });
         }
-        Ok(())
+        Some(at)
     }
 
     #[inline(never)]
-    fn object(&mut self, rule: &Rule, path: &Path<'_, 'a>, depth: u8) -> Result<(), Stop> {
-        self.scan.enter();
-        let (mut seen, mut word) = (0u64, None);
+    fn object(&mut self, rule: &Rule, path: &Path<'_, 'a>, depth: u8, start: usize) -> Option<usize> {
+        // Bits for the fields that are there, and for those that the word of the first asks for.
+        let (mut seen, mut asked) = (0u64, 0);
         let mut names = self.look.unique_names.then(HashSet::new);
         let mut first = true;
-        while let Some(name) = self.scan.name(first)? {
+        let mut at = start + 1;
+        loop {
+            let (more, next) = self.scan.member(at, first)?;
+            if !more {
+                at = next;
+                break;
+            }
             first = false;
-            let at = Path::Name(path, name);
+            let (name, value) = self.scan.name(next)?;
+            let here = Path::Name(path, name);
             if let Some(names) = &mut names
                 && !names.insert(name.decoded())
             {
-                self.fault(&at, "the same name a second time", "each name once");
+                self.fault(&here, "the same name a second time", "each name once");
             }
-            match rule.field(name) {
-                Some(index) => {
-                    seen |= 1 << index;
-                    let start = self.scan.at();
-                    self.value(&rule.fields[index].rule, &at, depth + 1)?;
-                    if index == 0 && !rule.by_first.is_empty() {
-                        word = text_of(self.scan.since(start));
-                    }
+            let field = rule.field(name);
+            self.word = None;
+            at = self.value(field.map_or(&ANY, |(_, field)| &field.rule), &here, depth + 1, value)?;
+            if let Some((index, _)) = field {
+                seen |= 1 << index;
+                if index == 0
+                    && let Some(needs) = self.word.and_then(|word| rule.by_first.get(word))
+                {
+                    asked = *needs;
                 }
-                None => self.value(&ANY, &at, depth + 1)?,
             }
         }
         if seen & rule.needed != rule.needed {
@@ -246,16 +266,12 @@ impl<'a> Walk<'a, '_> {
                 self.missing(field, rule.fields, seen, path);
             }
         }
-        if let Some(word) = word
-            && let Some((_, needed)) = rule.by_first.iter().find(|(known, _)| word.is(known))
-        {
-            for (index, field) in rule.fields.iter().enumerate() {
-                if seen & (1 << index) == 0 && needed.contains(&field.name) {
-                    self.lacks(field, path);
-                }
+        if asked & !seen != 0 {
+            for (_, field) in rule.fields.iter().enumerate().filter(|(index, _)| asked & !seen & (1 << index) != 0) {
+                self.lacks(field, path);
             }
         }
-        Ok(())
+        Some(at)
     }
 
     #[cold]
@@ -285,25 +301,45 @@ impl<'a> Walk<'a, '_> {
 }
 
 impl Size<'_> {
-    fn prompt(&mut self, (chars, tokens): (u64, u64)) {
-        self.all = (self.all.0 + chars, self.all.1 + tokens);
-        self.largest = (self.largest.0.max(chars), self.largest.1.max(tokens));
+    fn prompt(&mut self, prompt: Amount) {
+        let Amount { text, tokens } = prompt;
+        self.all = Amount { text: self.all.text + text, tokens: self.all.tokens + tokens };
+        self.largest = Amount { text: self.largest.text.max(text), tokens: self.largest.tokens.max(tokens) };
     }
 }
 
-/// A string that has just been read, if it is one.
-fn text_of(raw: &[u8]) -> Option<Text<'_>> {
-    let inner = raw.trim_ascii_start().strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-    Some(Text { raw: inner, escaped: inner.contains(&b'\\') })
+/// What a number says.
+fn value_of(number: &[u8]) -> f64 {
+    // A number of JSON is one of Rust's.
+    let parsed = || std::str::from_utf8(number).ok().and_then(|number| number.parse().ok()).unwrap_or(f64::NAN);
+    short_decimal(number).unwrap_or_else(parsed)
+}
+
+/// Of a number like `0.7`, as most are: both parts of the fraction are exact, and so is then its nearest number.
+fn short_decimal(number: &[u8]) -> Option<f64> {
+    if number.len() > 9 {
+        return None;
+    }
+    let (mut digits, mut scale) = (0u32, None);
+    for byte in number {
+        match (byte, &mut scale) {
+            (b'0'..=b'9', scale) => {
+                digits = digits * 10 + u32::from(byte - b'0');
+                *scale = scale.map(|scale: u32| scale * 10);
+            }
+            (b'.', None) => scale = Some(1),
+            _ => return None,
+        }
+    }
+    Some(f64::from(digits) / f64::from(scale.unwrap_or(1)))
 }
 
 /// How many characters a string has: bytes that begin one, and an escape is one.
 fn chars(text: Text<'_>) -> u64 {
     // By blocks whose count fits into a byte, so that the compiler makes vectors of it.
     let begins = |block: &[u8]| usize::from(block.iter().map(|byte| u8::from(*byte & 0xc0 != 0x80)).sum::<u8>());
-    let begins: usize = text.raw.chunks(128).map(begins).sum();
-    let spare = if text.escaped { spare(text.raw) } else { 0 };
-    begins.saturating_sub(spare) as u64
+    let begins: usize = text.0.chunks(128).map(begins).sum();
+    begins.saturating_sub(spare(text.0)) as u64
 }
 
 /// How many bytes escapes have beyond one for each character.
@@ -330,7 +366,7 @@ fn shown(kind: Kind, raw: &[u8]) -> String {
         Kind::Array => "an array".into(),
         Kind::Text => {
             let inner = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
-            quoted(Text { raw: inner, escaped: inner.contains(&b'\\') })
+            quoted(Text(inner))
         }
         Kind::Number | Kind::Bool | Kind::Null => shortened(&String::from_utf8_lossy(raw)),
     }
@@ -362,4 +398,28 @@ fn syntax_fault(json: &[u8], syntax: Syntax) -> Fault {
         Some(byte) => format!("the byte {byte:#04x}"),
     };
     Fault::new(Place::Position { line, column, offset: syntax.at }, found, syntax.expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_number_says_what_it_says_to_rust(whole in 0u64..100_000_000, part in "|\\.[0-9]{1,8}", sign in "-?") {
+            let number = format!("{sign}{whole}{part}");
+            prop_assert_eq!(value_of(number.as_bytes()), number.parse::<f64>().unwrap());
+        }
+    }
+
+    #[test]
+    fn what_most_send_is_read_at_once() {
+        for (number, expected) in
+            [("0.7", Some(0.7)), ("2", Some(2.0)), ("1.0", Some(1.0)), ("1e3", None), ("-1", None)]
+        {
+            assert_eq!(short_decimal(number.as_bytes()), expected, "{number}");
+        }
+    }
 }

@@ -95,8 +95,11 @@ impl Stack {
         self
     }
 
-    /// Another check of requests: [`RequestCheckLayer::new`] for an API that takes what OpenAI's does not. The size of a
-    /// stream is not looked at.
+    /// Another check of requests: [`RequestCheckLayer::new`] for an API that takes what OpenAI's does not.
+    ///
+    /// A stream is held to the size limit as far as it tells its size beforehand: held to it on its way, it would be a
+    /// [`CheckedBody`](crate::request_check::CheckedBody), which every client under the stack would have to take. Who wants
+    /// that puts a [`RequestCheckLayer`] of one's own over the stack, and whole URLs into its requests.
     #[must_use]
     pub fn request_check(mut self, request_check: RequestCheckLayer) -> Self {
         self.request_check = request_check;

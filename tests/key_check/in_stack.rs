@@ -19,7 +19,7 @@ use tower_outbound::{
     find_cause,
     key_check::{KeyCheckLayer, KeySource, KeyState, Origin, Placement, Token},
     mock::{Limit, Limits, MockApi, Script, ok},
-    provider::OpenAi,
+    provider::{Gemini, OpenAi, Provider},
     quota_meter::{QuotaMeterLayer, Refusal},
 };
 
@@ -231,9 +231,10 @@ async fn only_calls_that_can_go_again_look_at_a_dead_key() {
     assert_eq!(tries(), 2);
 }
 
-/// A meter's setting of its own for all keys: what refuses is then not this key's quota alone, and all end alike.
+/// A meter's setting of its own for all keys: what refuses is then not this key's quota alone. All calls end alike, and
+/// nobody takes the answer to one key for a fault of the others.
 #[tokio::test(start_paused = true)]
-async fn one_quota_for_all_keys_ends_for_all() {
+async fn one_quota_for_all_keys_ends_for_all_and_the_others_stay_sound() {
     let key = three(origin()).spent_recheck(Duration::from_secs(30));
     let script = Script::new().otherwise(told(429, ErrorKind::QuotaExhausted, RetryHint::Never));
     let meter = QuotaMeterLayer::fixed();
@@ -242,8 +243,95 @@ async fn one_quota_for_all_keys_ends_for_all() {
     for _ in 0..20 {
         match stack.clone().oneshot(get()).await {
             Ok(response) => assert_eq!(response.status(), 429),
-            Err(error) => assert!(find_cause::<Refused>(&*error).is_some()),
+            Err(error) => assert_eq!(find_cause::<Refused>(&*error).map(Refused::by), Some(Gate::Quota)),
         }
     }
     assert_eq!(script.calls().len(), 1, "the quota is one");
+    let states: Vec<_> = key.snapshot().iter().map(|key| key.state).collect();
+    assert_eq!(states, [KeyState::Spent, KeyState::Sound, KeyState::Sound]);
+}
+
+/// The same on several threads: who hears of the answer from the meter, before it has come to the key it is for, takes it
+/// for its own, until it has come.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_was_taken_for_another_is_sound_again() {
+    let error = ApiError::new(ErrorKind::QuotaExhausted, RetryHint::Never);
+    let heard = Refusal::Spent { error: error.clone(), wait: secs(60.0) };
+    let (answer, refusal) = (error.clone(), heard.clone());
+    let server = service_fn(move |request: Request<Text>| {
+        let (answer, refusal) = (answer.clone(), refusal.clone());
+        async move {
+            match request.headers()["authorization"].to_str().unwrap() {
+                "Bearer sk-stack-a" => {
+                    sleep(ms(10)).await;
+                    let mut response = http::Response::new(Text::default());
+                    *response.status_mut() = http::StatusCode::TOO_MANY_REQUESTS;
+                    response.extensions_mut().insert(answer);
+                    Ok::<_, BoxError>(response)
+                }
+                "Bearer sk-stack-b" => Err(Refused::new(Gate::Quota, Some(secs(60.0)), refusal).into()),
+                _ => Ok(http::Response::new(Text::default())),
+            }
+        }
+    });
+    let key = three(origin());
+    let stack = ServiceBuilder::new().layer(&key).service(server);
+    let states = || key.snapshot().iter().map(|key| key.state).collect::<Vec<_>>();
+    let first = tokio::spawn(stack.clone().oneshot(get()));
+    tokio::task::yield_now().await;
+    assert!(stack.clone().oneshot(get()).await.is_err());
+    assert_eq!(states(), [KeyState::Sound, KeyState::Spent, KeyState::Sound]);
+    assert_eq!(first.await.unwrap().unwrap().status(), 429);
+    assert_eq!(states(), [KeyState::Spent, KeyState::Sound, KeyState::Sound]);
+}
+
+/// A quota by the day is a project's for one model, at Google's, whose key serves the other models as before; an account's
+/// quota is the key's.
+#[tokio::test(start_paused = true)]
+async fn a_models_quota_is_not_the_keys() {
+    const DAY: &str = r#"{"error":{"code":429,"message":"You exceeded your current quota.","status":"RESOURCE_EXHAUSTED",
+        "details":[{"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[
+            {"quotaId":"GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]}]}}"#;
+    const PLAN: &str = r#"{"error":{"message":"no","type":"usage_not_included"}}"#;
+    const ACCOUNT: &str = r#"{"error":{"message":"no","type":"insufficient_quota","code":"insufficient_quota"}}"#;
+    async fn asked<P: Provider>(provider: P, body: &'static str, layer: &KeyCheckLayer, retry: bool) -> Vec<u16> {
+        let server = service_fn(move |request: Request<Text>| {
+            let key = request.headers()["authorization"].to_str().unwrap().to_owned();
+            let is_out = request.uri().path().contains("small") && key == "Bearer sk-stack-a";
+            let (status, body) = if is_out { (429, body) } else { (200, "{}") };
+            let response = http::Response::builder().status(status).header("content-type", "application/json");
+            std::future::ready(Ok::<_, BoxError>(response.body(Text::from(body)).unwrap()))
+        });
+        let inner = ServiceBuilder::new().layer(layer).layer(ErrorClassifyLayer::new(provider)).service(server);
+        let mut statuses = Vec::new();
+        for model in ["small", "large", "small", "large", "small"] {
+            let request = Request::get(format!("https://api.example/v1/{model}")).body(Text::default()).unwrap();
+            let status = if retry {
+                let stack = ServiceBuilder::new().layer(BackoffRetryLayer::new()).service(inner.clone());
+                stack.oneshot(request).await.map(|response| response.status().as_u16())
+            } else {
+                inner.clone().oneshot(request).await.map(|response| response.status().as_u16())
+            };
+            statuses.push(status.unwrap_or(0));
+        }
+        statuses
+    }
+    let alone = || KeyCheckLayer::new(named_key(KEYS[0]), origin());
+    let state = |layer: &KeyCheckLayer| layer.snapshot()[0].state;
+
+    for (gemini, body) in [(true, DAY), (false, PLAN)] {
+        for layer in [alone(), three(origin())] {
+            let is_pool = layer.snapshot().len() > 1;
+            let statuses = match gemini {
+                true => asked(Gemini, body, &layer, is_pool).await,
+                false => asked(OpenAi, body, &layer, is_pool).await,
+            };
+            // Alone it is never refused; with others, another account's key may have what this one has not.
+            assert_eq!(statuses, if is_pool { [200; 5] } else { [429, 200, 429, 200, 429] });
+            assert_eq!(state(&layer), KeyState::Cooling);
+        }
+    }
+    let layer = alone();
+    assert_eq!(asked(OpenAi, ACCOUNT, &layer, false).await, [429, 0, 0, 0, 0]);
+    assert_eq!(state(&layer), KeyState::Spent);
 }

@@ -19,7 +19,7 @@ use tower_outbound::{
 use crate::CHAT;
 
 /// A body whose length nobody knows before its end.
-fn streamed(chunks: usize) -> impl http_body::Body<Data = Bytes, Error = Infallible> + Resend + Unpin {
+pub(super) fn streamed(chunks: usize) -> impl http_body::Body<Data = Bytes, Error = Infallible> + Resend + Unpin {
     let chunk = || Ok(Frame::data(Bytes::from_static(b"0123456789")));
     Once::new(StreamBody::new(stream::iter((0..chunks).map(move |_| chunk()))))
 }

@@ -2,17 +2,19 @@
 
 use std::task::{Context, Poll};
 
+use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use tower::{Service, ServiceBuilder, ServiceExt};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_outbound::{
-    ApiKey, BackoffRetryLayer, ErrorClassifyLayer, KeyCheckLayer, Origin, QuotaMeterLayer, failure,
+    ApiKey, BackoffRetryLayer, ErrorClassifyLayer, ErrorKind, KeyCheckLayer, Origin, QuotaMeterLayer, failure,
     mock::{MockApi, Script, ok, status},
     provider::OpenAi,
-    request_check::RequestCheckLayer,
+    request_check::{CheckedBody, RequestCheckLayer},
+    stack,
 };
 
-use crate::{common::post, json};
+use crate::{body::streamed, common::post, json};
 
 const HELLO: &str = r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Hello"}]}"#;
 
@@ -48,6 +50,22 @@ async fn under_it_a_retry_sends_the_same_body_again() {
         .service(script.clone());
     assert_eq!(service.oneshot(post()).await.unwrap().status(), 200);
     script.assert_bodies(["body", "body"]);
+}
+
+/// The stack's own check sees what a stream says of its size, and no more.
+#[tokio::test]
+async fn over_a_ready_made_stack_a_stream_is_held_to_the_limit() {
+    let client = service_fn(|request: Request<CheckedBody<_>>| async move {
+        let read = BodyExt::collect(request.into_body()).await?.to_bytes();
+        Ok::<_, BoxError>(http::Response::new(Full::new(read)))
+    });
+    let stack = stack::openai().base_url("https://api.example/v1").api_key("sk-test-0123456789").checked().unwrap();
+    let service = ServiceBuilder::new().layer(RequestCheckLayer::new().max_body(30)).layer(stack).service(client);
+    for (chunks, expected) in [(3, None), (4, Some(ErrorKind::RequestTooLarge))] {
+        let request = Request::post("https://api.example/v1/files").body(streamed(chunks)).unwrap();
+        let answer = service.clone().oneshot(request).await;
+        assert_eq!(failure(&answer).map(|error| error.kind()), expected);
+    }
 }
 
 #[test]

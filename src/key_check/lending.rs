@@ -1,0 +1,120 @@
+//! Which key a call gets.
+
+use std::sync::Arc;
+
+use tokio::{sync::futures::OwnedNotified, time::Instant};
+
+use super::{
+    ApiKey, KeySnapshot, NoSoundKey,
+    loan::Loan,
+    pool::Pool,
+    slot::{Held, Slot},
+};
+use crate::{Gate, Refused};
+
+/// What is known of the keys, under the pool's lock.
+pub(super) struct State {
+    pub(super) slots: Vec<Slot>,
+    /// Counts what was lent, for keys of equal merit to take turns.
+    turn: u64,
+}
+
+/// What a call gets that asks for a key.
+pub(super) enum Lent {
+    Now(Loan),
+    /// A source is being asked; then it is to ask again.
+    Later(OwnedNotified),
+    Refused(Refused),
+}
+
+/// Which slots' sources are to be asked, once the lock is released.
+pub(super) type ToFetch = Vec<usize>;
+
+impl State {
+    pub(super) fn new(slots: Vec<Slot>) -> Self {
+        Self { slots, turn: 0 }
+    }
+
+    pub(super) fn keys(&self) -> Vec<ApiKey> {
+        self.slots.iter().filter_map(|slot| Some(slot.held.as_ref()?.key.0.clone())).collect()
+    }
+
+    pub(super) fn snapshot(&self, now: Instant) -> Vec<KeySnapshot> {
+        self.slots.iter().map(|slot| slot.snapshot(now)).collect()
+    }
+
+    pub(super) fn refusal(&self, now: Instant) -> Refused {
+        let wait = self.slots.iter().filter_map(|slot| slot.back_in(now)).min();
+        Refused::new(Gate::Key, wait, NoSoundKey { keys: self.snapshot(now) })
+    }
+
+    pub(super) fn lend(&mut self, pool: &Pool, may_look: bool, now: Instant, to_fetch: &mut ToFetch) -> Lent {
+        for (number, slot) in self.slots.iter_mut().enumerate() {
+            if slot.is_fetch_due(now) && slot.begin_fetch(now) {
+                to_fetch.push(number);
+            }
+        }
+        let probe = self.slots.iter().position(|slot| slot.is_probe_due(now));
+        if let Some(best) = self.best(now) {
+            // Who can go again loses nothing if the key is still out of use: it goes with another.
+            return match probe.filter(|_| may_look) {
+                Some(probe) => self.lend_probe(pool, probe),
+                None => self.lend_slot(best, Loan::of),
+            };
+        }
+        let mut is_asked = false;
+        // Made before the sources are asked, so that no answer is missed.
+        let later = pool.next_answer();
+        for (number, slot) in self.slots.iter_mut().enumerate().filter(|(_, slot)| slot.may_get_key(now)) {
+            is_asked = true;
+            if slot.begin_fetch(now) {
+                to_fetch.push(number);
+            }
+        }
+        match probe {
+            _ if is_asked => Lent::Later(later),
+            Some(probe) => self.lend_probe(pool, probe),
+            None => Lent::Refused(self.refusal(now)),
+        }
+    }
+
+    /// The sound key that cools off first, has the fewest calls outstanding, and was lent the longest ago.
+    fn best(&self, now: Instant) -> Option<usize> {
+        let sound = self.slots.iter().enumerate().filter(|(_, slot)| slot.is_sound(now));
+        let best = sound.min_by_key(|(_, slot)| (slot.cooling_until(now), slot.outstanding(), slot.last_lent));
+        best.map(|(number, _)| number)
+    }
+
+    fn lend_slot(&mut self, number: usize, loan: impl FnOnce(Arc<Held>) -> Loan) -> Lent {
+        self.turn += 1;
+        let turn = self.turn;
+        let held = self.slots.get_mut(number).and_then(|slot| {
+            slot.last_lent = turn;
+            slot.held.clone()
+        });
+        match held {
+            Some(held) => Lent::Now(loan(held)),
+            None => Lent::Refused(self.refusal(Instant::now())),
+        }
+    }
+
+    fn lend_probe(&mut self, pool: &Pool, number: usize) -> Lent {
+        if let Some(slot) = self.slots.get_mut(number)
+            && let (Some(held), Some(outage)) = (slot.held.clone(), &mut slot.outage)
+        {
+            outage.probed = true;
+            // A lease of its own: the old one has ended.
+            slot.hold(Arc::clone(&held.key), pool.weak(), number);
+        }
+        self.lend_slot(number, Loan::to_look)
+    }
+
+    pub(super) fn others(&self, number: usize) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().enumerate().filter(move |(other, _)| *other != number).map(|(_, slot)| slot)
+    }
+
+    /// Whether a call that comes now gets a key, or one is on the way.
+    pub(super) fn has_prospect(&self, now: Instant) -> bool {
+        self.slots.iter().any(|slot| slot.is_sound(now) || slot.may_get_key(now) || slot.is_probe_due(now))
+    }
+}
