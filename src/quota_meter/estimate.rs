@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use super::{
     RequestView, TokenCost,
     content::Content,
-    scope::{Demand, Tokens},
+    demand::{Demand, Tokens},
 };
 
 /// How the meter reckons the tokens of a request that has no [`TokenCost`].

@@ -21,8 +21,9 @@ use tower_service::Service;
 use super::{
     Refusal, ResponseBody,
     core::{Outcome, Told},
-    scope::{Flight, Turn, Usage, Waiter},
+    guards::{Flight, Turn, Waiter},
     tap::Tap,
+    usage::Usage,
 };
 use crate::{
     Again, ApiError, ErrorKind, Gate, Lease, Refused, RetryHint,
@@ -111,8 +112,16 @@ where
         loop {
             let next = match self.as_mut().project().state.project() {
                 StateProj::Sent { future, flight } => {
-                    let result = ready!(future.poll(cx)).map_err(Into::into);
-                    return Poll::Ready(settle(flight, result));
+                    return match ready!(future.poll(cx)) {
+                        Ok(mut response) => {
+                            let tap = settle(flight, &mut response);
+                            Poll::Ready(Ok(response.map(|body| ResponseBody::new(body, tap))))
+                        }
+                        Err(error) => {
+                            flight.settle(Outcome::Other);
+                            Poll::Ready(Err(error.into()))
+                        }
+                    };
                 }
                 StateProj::Waiting { wait } => match ready!(wait.as_mut().poll_turn(cx)) {
                     Ok((future, flight)) => State::Sent { future, flight },
@@ -212,25 +221,25 @@ where
     }
 }
 
-fn settle<RB>(
-    flight: &mut Flight,
-    result: Result<Response<RB>, BoxError>,
-) -> Result<Response<ResponseBody<RB>>, BoxError> {
-    let mut response = match result {
-        Ok(response) => response,
-        Err(error) => {
-            flight.settle(Outcome::Other);
-            return Err(error);
-        }
-    };
+/// Takes in what an answer says; what reads along in its body, if there is to be something.
+#[inline]
+fn settle<RB>(flight: &mut Flight, response: &mut Response<RB>) -> Option<Box<Tap>> {
+    let is_silent = flight.is_untimed() && response.status().is_success() && !Limits::are_in(response.headers());
+    if is_silent && ApiError::of(response).is_none() && flight.succeed_untimed() {
+        return None;
+    }
+    settle_closely(flight, response)
+}
+
+fn settle_closely<RB>(flight: &mut Flight, response: &mut Response<RB>) -> Option<Box<Tap>> {
     let mut limits = Limits::default();
-    let outcome = outcome(&response, &mut limits, flight.clock());
-    let tap = tap(flight, &outcome, &response);
+    let outcome = outcome(response, &mut limits, flight.clock());
+    let tap = tap(flight, &outcome, response);
     let opens = flight.settle(outcome);
     if let Some(not_before) = opens {
         response.extensions_mut().insert(Again { by: Gate::Quota, not_before });
     }
-    Ok(response.map(|body| ResponseBody::new(body, tap)))
+    tap
 }
 
 /// What reads along in a good answer, where it can be read.

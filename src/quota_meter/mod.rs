@@ -47,12 +47,15 @@ mod bucket;
 mod content;
 mod core;
 mod cost;
+mod demand;
 mod estimate;
 mod flights;
 mod future;
 mod grants;
+mod guards;
 mod handle;
 mod layer;
+mod lock;
 #[cfg(all(test, outbound_loom))]
 mod loom;
 mod moment;
@@ -76,6 +79,7 @@ mod store;
 mod tap;
 #[cfg(feature = "tiktoken")]
 mod tokens;
+mod usage;
 mod used;
 mod view;
 

@@ -2,12 +2,12 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Weak},
 };
 
 use tokio::time::Instant;
 
-use super::scope::Flight;
+use super::{guards::Flight, lock::Mutex};
 
 /// Leave for one call, until somebody goes with it.
 pub(super) type Permit = Arc<Mutex<Option<Flight>>>;

@@ -8,7 +8,8 @@ use super::{
     Priority, RequestView, Settings, Sight, TokenCost,
     book::Book,
     content::Content,
-    scope::{Demand, Scope},
+    demand::Demand,
+    scope::Scope,
     scopes::{Purpose, Scopes},
 };
 

@@ -154,8 +154,8 @@ impl Core {
         if let Some(spent) = &mut self.spent {
             spent.probe = Some(now);
         }
-        let flight = Flight { cost, epoch: self.gate.epoch, left: now, mark: self.sent, probe, looks, anew: false };
-        self.flights.add(flight)
+        let flight = Flight::new(cost, self.gate.epoch, Some(now), self.sent);
+        self.flights.add(Flight { probe, looks, ..flight })
     }
 
     pub(super) fn give_back(&mut self, id: FlightId) {
@@ -210,8 +210,14 @@ impl Core {
     }
 
     pub(super) fn take_in(&mut self, now: Moment, flight: &Flight, limits: &Limits) {
-        self.fastest = self.fastest.min(now.nanos_since(flight.left));
-        let seen = flight.left.plus_nanos(self.fastest / 2);
+        let seen = match flight.left {
+            Some(left) => {
+                self.fastest = self.fastest.min(now.nanos_since(left));
+                left.plus_nanos(self.fastest / 2)
+            }
+            // Nobody looked when it left. So late at the most: less is counted as come back since than may have.
+            None => now.minus_nanos(if self.fastest == u64::MAX { 0 } else { self.fastest / 2 }),
+        };
         let was_known = self.is_known();
         if let Some(told) = &limits.requests {
             self.requests.reconcile(told, seen, flight.mark.requests, now, flight.anew);
