@@ -78,6 +78,7 @@ impl<S, B> ResponseFuture<S, B>
 where
     S: Service<Request<B>>,
 {
+    #[inline(always)]
     pub(super) fn sent(future: S::Future, flight: Flight) -> Self {
         Self { state: State::Sent { future, flight } }
     }
@@ -112,16 +113,20 @@ where
         loop {
             let next = match self.as_mut().project().state.project() {
                 StateProj::Sent { future, flight } => {
-                    return match ready!(future.poll(cx)) {
-                        Ok(mut response) => {
-                            let tap = settle(flight, &mut response);
-                            Poll::Ready(Ok(response.map(|body| ResponseBody::new(body, tap))))
-                        }
-                        Err(error) => {
+                    // Looked at where it lies: an answer is large.
+                    let mut polled = future.poll(cx);
+                    let tap = match &mut polled {
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(Ok(response)) => settle(flight, response),
+                        Poll::Ready(Err(_)) => {
                             flight.settle(Outcome::Other);
-                            Poll::Ready(Err(error.into()))
+                            None
                         }
                     };
+                    return polled.map(|result| match result {
+                        Ok(response) => Ok(response.map(|body| ResponseBody::new(body, tap))),
+                        Err(error) => Err(error.into()),
+                    });
                 }
                 StateProj::Waiting { wait } => match ready!(wait.as_mut().poll_turn(cx)) {
                     Ok((future, flight)) => State::Sent { future, flight },

@@ -214,15 +214,23 @@ impl Flight {
 }
 
 impl Drop for Flight {
+    #[inline]
     fn drop(&mut self) {
+        if self.stage != Stage::Ended {
+            self.end_early();
+        }
+    }
+}
+
+impl Flight {
+    #[cold]
+    fn end_early(&mut self) {
         self.load.release(self.scope.book());
-        match self.stage {
-            Stage::Ended => {}
-            Stage::Sent | Stage::Untimed => drop(self.settle(Outcome::Other)),
-            Stage::Granted => {
-                self.scope.with(|core, now, wakes| core.cancel(now, self.id, wakes));
-                self.scope.book().changed();
-            }
+        if self.stage == Stage::Granted {
+            self.scope.with(|core, now, wakes| core.cancel(now, self.id, wakes));
+            self.scope.book().changed();
+        } else {
+            self.settle(Outcome::Other);
         }
     }
 }

@@ -69,6 +69,7 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
+    #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (scope, demand) = self.shared.inquire::<V, B>(&request, Purpose::Call);
         if request.extensions().get::<Permit>().is_some() {

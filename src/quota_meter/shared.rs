@@ -32,7 +32,7 @@ impl Shared {
     }
 
     /// The scope of a request, and what it asks for.
-    #[inline]
+    #[inline(always)]
     pub(super) fn inquire<V: Sight<B>, B>(&self, request: &Request<B>, purpose: Purpose) -> (Arc<Scope>, Demand) {
         let given =
             request.extensions().get::<TokenCost>().copied().map(|cost| Demand::given(cost, V::length(request)));
@@ -48,6 +48,7 @@ impl Shared {
         }
     }
 
+    #[inline(never)]
     fn read<V: Sight<B>, B>(
         &self,
         request: &Request<B>,

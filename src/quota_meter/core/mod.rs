@@ -116,6 +116,7 @@ pub(super) struct Core {
     patience: Duration,
     /// So many good answers in a row named no limit.
     unnamed: u32,
+    untimed: bool,
     ties: u64,
     counts: Counts,
     rng: SmallRng,
@@ -159,6 +160,7 @@ impl Core {
             heard: Moment::START,
             patience: PATIENCE,
             unnamed: 0,
+            untimed: false,
             ties: 0,
             counts: Counts::default(),
             rng,
@@ -180,9 +182,14 @@ impl Core {
         Some(self.launch(now, cost))
     }
 
-    /// Whether a call needs no clock: no limit is known, none is expected, and nothing else holds calls up.
+    /// Whether a call needs no clock.
     #[inline]
     pub(super) fn is_untimed(&self) -> bool {
+        self.untimed
+    }
+
+    /// No limit is known, none is expected, and nothing else holds calls up. All of this changes only when a call ends.
+    fn needs_no_clock(&self) -> bool {
         self.unnamed >= UNNAMED
             && self.requests.limit().is_none()
             && self.tokens.limit().is_none()
@@ -197,7 +204,7 @@ impl Core {
     /// A call comes that needs no clock, while nobody waits: it goes. `None` if that is not so.
     #[inline]
     pub(super) fn go_untimed(&mut self, cost: Cost) -> Option<FlightId> {
-        if !self.is_untimed() || !self.queue.is_empty() || self.flights.len() >= self.window as usize {
+        if !self.untimed || !self.queue.is_empty() || self.flights.len() >= self.window as usize {
             return None;
         }
         self.counts.sent += 1;
@@ -302,6 +309,7 @@ impl Core {
             Outcome::Spent(error) => self.spend(now, error, wakes),
             Outcome::Other => {}
         }
+        self.untimed = self.needs_no_clock();
         self.move_up(now, wakes);
         opens
     }
