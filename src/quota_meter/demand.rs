@@ -31,6 +31,27 @@ pub(super) enum Tokens {
     Output(u32),
 }
 
+/// How much of a cost is certain. For a guess nobody is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sure {
+    /// All of it: a tokenizer has counted.
+    Whole,
+    /// The sum, as the caller gave it; how it splits is reckoned.
+    Sum,
+    /// What the answer may take; the prompt is reckoned by its length, and a picture in it is long and costs little.
+    Output,
+}
+
+impl Tokens {
+    pub(super) const fn sure(self) -> Sure {
+        match self {
+            Self::Together(_) => Sure::Sum,
+            Self::Apart(..) => Sure::Whole,
+            Self::Output(_) => Sure::Output,
+        }
+    }
+}
+
 impl Demand {
     pub(super) fn given(cost: TokenCost, length: Option<u64>) -> Self {
         Self { tokens: Tokens::Together(cost.0), bytes: Self::bytes(length) }

@@ -6,8 +6,7 @@ use http::Request;
 use tokio::sync::{broadcast, watch};
 
 use super::{
-    Contents, Reached, Sight, Snapshot, Totals, guards::Flight, lock::lock, permits, scope::Scope, scopes::Purpose,
-    shared::Shared,
+    Contents, Reached, Sight, Snapshot, Totals, guards::Flight, permits, scope::Scope, scopes::Purpose, shared::Shared,
 };
 use crate::Refused;
 
@@ -126,8 +125,7 @@ pub struct Permit(permits::Permit);
 impl Permit {
     /// The flight, if it is of this scope and nobody took it.
     pub(super) fn take(&self, scope: &Arc<Scope>) -> Option<Flight> {
-        let mut flight = lock(&self.0);
-        flight.take_if(|flight| Arc::ptr_eq(flight.scope(), scope))
+        permits::take(&self.0, scope)
     }
 }
 

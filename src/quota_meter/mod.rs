@@ -59,7 +59,9 @@ mod lock;
 #[cfg(all(test, outbound_loom))]
 mod loom;
 mod moment;
+mod name;
 mod pace;
+mod parts;
 mod permits;
 mod priority;
 mod queue;
@@ -93,14 +95,14 @@ pub use self::{
     future::ResponseFuture,
     handle::{Alerts, Changes, MeterHandle, Permit},
     layer::QuotaMeterLayer,
+    name::ScopeName,
     priority::Priority,
     quota::Quota,
     refusal::Refusal,
-    scopes::ScopeName,
     scoping::{Model, Scoping},
     service::QuotaMeter,
     sight::{Contents, HeadOnly, Sight},
-    snapshot::Snapshot,
+    snapshot::{Also, SetBy, Snapshot},
     store::{Ask, Batch, Leased, Leasing, MemoryStore, QuotaStore},
     used::{Measure, Price, Reached, Threshold, Totals, Used},
     view::RequestView,

@@ -117,12 +117,12 @@ impl Scope {
         });
         let Some(Asking { least, wanted, lapsed }) = asking else { return };
         if lapsed != Batch::default() {
-            store.give_back(&self.name.common(), lapsed);
+            store.give_back(&self.name, lapsed);
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return self.with(|core, now, wakes| core.leased(now, None, wakes));
         };
-        let leasing = store.lease(Ask { scope: self.name.common(), least, wanted, requests, tokens });
+        let leasing = store.lease(Ask { scope: self.name.clone(), least, wanted, requests, tokens });
         let scope = Arc::downgrade(self);
         runtime.spawn(async move {
             let answer = timeout(LEASE_TIME, leasing).await.ok().and_then(Result::ok);
@@ -210,7 +210,7 @@ impl Scope {
         let arrival = self.with_rate(|core, rate, now, wakes| {
             let deadline = deadline.map(|deadline| core.clock.moment(deadline));
             let Arriving { class, seq, had_its_turn, demand } = *call;
-            let comer = Comer { class, seq, had_its_turn, cost: rate.cost(demand) };
+            let comer = Comer { class, seq, had_its_turn, cost: rate.cost(demand), sure: demand.tokens.sure() };
             let arrival = core.arrive(now, &comer, deadline, wakes);
             if let Arrival::Go(id) = arrival {
                 core.sent(now, id);
@@ -241,7 +241,7 @@ impl Scope {
         let (granted, money) = self.with_rate(|core, rate, now, wakes| {
             let cost = rate.cost(demand);
             let money = today.map_or(Ok(0.0), |today| self.hold(core, cost, today))?;
-            Ok((core.try_arrive(now, class, cost, wakes), money))
+            Ok((core.try_arrive(now, class, cost, demand.tokens.sure(), wakes), money))
         })?;
         let mut load = Load { bytes: demand.bytes, money };
         let id = granted.inspect_err(|_| load.release(&self.book))?;
@@ -317,9 +317,9 @@ impl Drop for Scope {
     fn drop(&mut self) {
         self.book_calls();
         if let Some(store) = &self.store {
-            let unused = self.with(|core, now, _| core.unused(now));
+            let unused = self.with(|core, _, _| core.unused());
             if unused != Batch::default() {
-                store.give_back(&self.name.common(), unused);
+                store.give_back(&self.name, unused);
             }
         }
     }

@@ -8,11 +8,15 @@ use crate::{
     quota_meter::{
         bucket::{Bucket, Level},
         cost::Cost,
+        demand::Sure,
         flights::{Flight, FlightId},
         moment::Moment,
         refusal::Refusal,
+        snapshot::Also,
     },
 };
+
+pub(super) use crate::quota_meter::SetBy as Origin;
 
 /// A token estimate is taken as this much short: without the margin 0.5 % of calls meet a 429.
 const TOKEN_MARGIN: f64 = 1.1;
@@ -44,17 +48,6 @@ impl Told {
             Unit::OutputTokens => self.output,
         }
     }
-}
-
-/// Who set a limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// The server: its answers are the truth.
-    Server,
-    /// The caller: the meter's own count is.
-    Given,
-    /// The caller, as a share of what the server says.
-    Share,
 }
 
 /// A limit beside the usual two: in and out apart, a project's, a second policy.
@@ -116,6 +109,29 @@ impl Core {
     pub(super) fn with_margin(&self, tokens: f64) -> f64 {
         let wanted = tokens * TOKEN_MARGIN;
         self.tokens.limit().map_or(wanted, |limit| wanted.min(limit))
+    }
+
+    /// The same cost, as far as it is certain; what is but reckoned of it is held down to what the limits hold. Nobody is
+    /// refused for a guess.
+    pub(super) fn fitted(&self, cost: Cost, sure: Sure) -> Cost {
+        let limit = |unit| {
+            let more = self.more.iter().filter(|more| more.unit == unit).filter_map(|more| more.bucket.limit());
+            let usual = self.tokens.limit().filter(|_| unit == Unit::Tokens);
+            more.chain(usual).fold(f64::INFINITY, f64::min)
+        };
+        match sure {
+            Sure::Whole => cost,
+            Sure::Sum => Cost {
+                input: cost.input.min(limit(Unit::InputTokens)),
+                output: cost.output.min(limit(Unit::OutputTokens)),
+                ..cost
+            },
+            Sure::Output => {
+                let room = limit(Unit::InputTokens).min(limit(Unit::Tokens) - cost.output).max(0.0);
+                let input = cost.input.min(room);
+                Cost { tokens: input + cost.output, input, ..cost }
+            }
+        }
     }
 
     pub(super) fn never_fits(&self, now: Moment, cost: Cost) -> Option<Refusal> {
@@ -287,6 +303,15 @@ impl Core {
         self.requests.limit().is_some()
             || self.tokens.limit().is_some()
             || self.more.iter().any(|more| more.bucket.limit().is_some())
+    }
+
+    /// All limits beside the usual two.
+    pub(super) fn others(&self, now: Moment) -> Vec<Also> {
+        let also = |more: &More| {
+            let level = more.bucket.level(now)?;
+            Some(Also { name: (*more.name).into(), unit: more.unit, set_by: more.origin, level })
+        };
+        self.more.iter().filter_map(also).collect()
     }
 
     /// What the server says, or what is given where it says nothing.

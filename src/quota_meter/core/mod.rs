@@ -319,6 +319,7 @@ impl Core {
         super::Snapshot {
             requests: self.level(Unit::Requests, &self.requests, now),
             tokens: self.level(Unit::Tokens, &self.tokens, now),
+            more: self.others(now),
             in_flight: self.flights.len(),
             window: self.window,
             waiting: self.waiters.len(),
