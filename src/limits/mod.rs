@@ -125,6 +125,12 @@ impl Limits {
         }
     }
 
+    /// Whether one of these may say something.
+    #[inline]
+    pub(crate) fn are_in(headers: &HeaderMap) -> bool {
+        headers.keys().any(|name| spelling::of(name.as_str()).is_some())
+    }
+
     /// Whether nothing was said.
     #[must_use]
     pub fn is_empty(&self) -> bool {

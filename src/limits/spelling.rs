@@ -23,21 +23,23 @@ pub(super) enum Slot<'a> {
 /// What a header of this name, in lower case, tells of; mostly nothing.
 #[inline]
 pub(super) fn of(name: &str) -> Option<(Slot<'_>, Field)> {
-    if let Some(rest) = name.strip_prefix("x-ratelimit-") {
-        return match rest {
-            "limit-requests" => Some((Slot::Requests, Field::Limit)),
-            "limit-tokens" => Some((Slot::Tokens, Field::Limit)),
-            "remaining-requests" => Some((Slot::Requests, Field::Remaining)),
-            "remaining-tokens" => Some((Slot::Tokens, Field::Remaining)),
-            "reset-requests" => Some((Slot::Requests, Field::Reset)),
-            "reset-tokens" => Some((Slot::Tokens, Field::Reset)),
-            other => generic(other),
-        };
+    // OpenAI's six: first by length, then each in a few words.
+    match name {
+        "x-ratelimit-limit-requests" => return Some((Slot::Requests, Field::Limit)),
+        "x-ratelimit-limit-tokens" => return Some((Slot::Tokens, Field::Limit)),
+        "x-ratelimit-remaining-requests" => return Some((Slot::Requests, Field::Remaining)),
+        "x-ratelimit-remaining-tokens" => return Some((Slot::Tokens, Field::Remaining)),
+        "x-ratelimit-reset-requests" => return Some((Slot::Requests, Field::Reset)),
+        "x-ratelimit-reset-tokens" => return Some((Slot::Tokens, Field::Reset)),
+        _ => {}
     }
     // Most names end here.
     match name.as_bytes().first() {
         Some(b'a') => anthropic(name.strip_prefix("anthropic-ratelimit-")?),
-        Some(b'x') => azure(name.strip_prefix("x-rate-limit-")?),
+        Some(b'x') => match name.strip_prefix("x-ratelimit-") {
+            Some(rest) => generic(rest),
+            None => azure(name.strip_prefix("x-rate-limit-")?),
+        },
         Some(b'r') => ietf(name.strip_prefix("ratelimit")?),
         _ => None,
     }

@@ -51,11 +51,19 @@ impl Accounts {
         let fits = self.prices.iter().filter(|(name, _)| model.starts_with(name.as_str()));
         fits.max_by_key(|(name, _)| name.len()).map(|(_, price)| price)
     }
+
+    /// Whether tokens are booked at all: as the answers say, or, where those are not read, as reckoned.
+    fn counts_tokens(&self) -> bool {
+        let wants_tokens = |watch: &Watch| watch.threshold.measure() != Measure::Requests;
+        self.reads_usage || self.budget.is_some() || !self.prices.is_empty() || self.thresholds.iter().any(wants_tokens)
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct Book {
     accounts: Accounts,
+    /// No tokens are counted, and nobody wants to hear of calls.
+    is_silent: bool,
     names: Mutex<BTreeMap<String, Arc<Account>>>,
     ledger: Mutex<Ledger>,
     changes: watch::Sender<()>,
@@ -110,7 +118,8 @@ impl Book {
     pub(super) fn new(accounts: Accounts) -> Arc<Self> {
         let ledger = Ledger { reached: vec![false; accounts.thresholds.len()], ..Ledger::default() };
         let (changes, alerts) = (watch::Sender::new(()), broadcast::Sender::new(ALERTS));
-        Arc::new(Self { accounts, names: Mutex::default(), ledger: Mutex::new(ledger), changes, alerts })
+        let is_silent = !accounts.counts_tokens() && accounts.thresholds.is_empty();
+        Arc::new(Self { accounts, is_silent, names: Mutex::default(), ledger: Mutex::new(ledger), changes, alerts })
     }
 
     /// Something may be seen that was not before. Costs nothing where nobody listens.
@@ -134,6 +143,17 @@ impl Book {
         !self.accounts.thresholds.is_empty()
     }
 
+    /// Whether nothing of a call is put down here when it ends.
+    #[inline]
+    pub(super) fn is_silent(&self) -> bool {
+        self.is_silent
+    }
+
+    #[inline]
+    pub(super) fn has_budget(&self) -> bool {
+        self.accounts.budget.is_some()
+    }
+
     pub(super) fn clock(&self) -> &WallClock {
         &self.accounts.clock
     }
@@ -142,11 +162,9 @@ impl Book {
         self.accounts.reads_usage
     }
 
-    /// Whether tokens are booked at all: as the answers say, or, where those are not read, as reckoned.
+    /// Whether tokens are booked at all.
     pub(super) fn counts_tokens(&self) -> bool {
-        let Accounts { prices, budget, thresholds, reads_usage, .. } = &self.accounts;
-        let wants_tokens = |watch: &Watch| watch.threshold.measure() != Measure::Requests;
-        *reads_usage || budget.is_some() || !prices.is_empty() || thresholds.iter().any(wants_tokens)
+        self.accounts.counts_tokens()
     }
 
     /// What so many tokens cost in this scope.

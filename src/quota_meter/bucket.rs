@@ -301,9 +301,15 @@ impl Bucket {
         self.known.as_ref().map_or(Duration::ZERO, |known| known.wait_for(amount, now))
     }
 
+    /// So much is reserved while no limit is known.
+    #[inline]
+    pub(super) fn note(&mut self, amount: f64) {
+        self.reserved += amount;
+    }
+
     #[inline]
     pub(super) fn reserve(&mut self, amount: f64, now: Moment) {
-        self.reserved += amount;
+        self.note(amount);
         if let Some(known) = &mut self.known {
             known.advance(now);
             known.level -= amount;

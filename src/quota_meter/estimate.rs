@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use super::{
     RequestView, TokenCost,
     content::Content,
-    scope::{Demand, Tokens},
+    demand::{Demand, Tokens},
 };
 
 /// How the meter reckons the tokens of a request that has no [`TokenCost`].
@@ -69,7 +69,7 @@ impl Estimate {
         let bytes = Demand::bytes(length);
         #[cfg(feature = "tiktoken")]
         if let (How::Tokens, Some(body)) = (&self.0, request.body())
-            && let Some(model) = super::scopes::named_outside(request).or_else(|| content?.model())
+            && let Some(model) = super::parts::named_outside(request).or_else(|| content?.model())
             && let Some(prompt) = super::tokens::of_prompt(body, model)
         {
             return Demand { tokens: Tokens::Apart(prompt, content.map_or(0, Content::most_output)), bytes };

@@ -11,7 +11,8 @@ pub(super) struct Flight {
     pub(super) cost: Cost,
     /// The gate's epoch when it left: a 429 closes the gate only if nothing closed it since.
     pub(super) epoch: u64,
-    pub(super) left: Moment,
+    /// `None` if nobody looked at the clock.
+    pub(super) left: Option<Moment>,
     /// What had been sent in all when it left, itself included: all that the server can have counted by then.
     pub(super) mark: Cost,
     pub(super) probe: bool,
@@ -19,6 +20,13 @@ pub(super) struct Flight {
     pub(super) looks: bool,
     /// It left to look whether the limits are still what they were.
     pub(super) anew: bool,
+}
+
+impl Flight {
+    #[inline]
+    pub(super) fn new(cost: Cost, epoch: u64, left: Option<Moment>, mark: Cost) -> Self {
+        Self { cost, epoch, left, mark, probe: false, looks: false, anew: false }
+    }
 }
 
 /// Places are used again, so that a call costs no allocation. Who holds a number takes it out once.
@@ -45,8 +53,14 @@ impl Flights {
     #[inline]
     pub(super) fn take(&mut self, id: FlightId) -> Option<Flight> {
         let flight = *self.places.get(id as usize)?;
-        self.free.push(id);
+        self.free(id);
         Some(flight)
+    }
+
+    /// It has ended.
+    #[inline]
+    pub(super) fn free(&mut self, id: FlightId) {
+        self.free.push(id);
     }
 
     pub(super) fn get(&self, id: FlightId) -> Option<&Flight> {

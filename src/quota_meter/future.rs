@@ -21,8 +21,9 @@ use tower_service::Service;
 use super::{
     Refusal, ResponseBody,
     core::{Outcome, Told},
-    scope::{Flight, Turn, Usage, Waiter},
+    guards::{Flight, Turn, Waiter},
     tap::Tap,
+    usage::Usage,
 };
 use crate::{
     Again, ApiError, ErrorKind, Gate, Lease, Refused, RetryHint,
@@ -77,6 +78,7 @@ impl<S, B> ResponseFuture<S, B>
 where
     S: Service<Request<B>>,
 {
+    #[inline(always)]
     pub(super) fn sent(future: S::Future, flight: Flight) -> Self {
         Self { state: State::Sent { future, flight } }
     }
@@ -111,8 +113,20 @@ where
         loop {
             let next = match self.as_mut().project().state.project() {
                 StateProj::Sent { future, flight } => {
-                    let result = ready!(future.poll(cx)).map_err(Into::into);
-                    return Poll::Ready(settle(flight, result));
+                    // Looked at where it lies: an answer is large.
+                    let mut polled = future.poll(cx);
+                    let tap = match &mut polled {
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(Ok(response)) => settle(flight, response),
+                        Poll::Ready(Err(_)) => {
+                            flight.settle(Outcome::Other);
+                            None
+                        }
+                    };
+                    return polled.map(|result| match result {
+                        Ok(response) => Ok(response.map(|body| ResponseBody::new(body, tap))),
+                        Err(error) => Err(error.into()),
+                    });
                 }
                 StateProj::Waiting { wait } => match ready!(wait.as_mut().poll_turn(cx)) {
                     Ok((future, flight)) => State::Sent { future, flight },
@@ -212,25 +226,25 @@ where
     }
 }
 
-fn settle<RB>(
-    flight: &mut Flight,
-    result: Result<Response<RB>, BoxError>,
-) -> Result<Response<ResponseBody<RB>>, BoxError> {
-    let mut response = match result {
-        Ok(response) => response,
-        Err(error) => {
-            flight.settle(Outcome::Other);
-            return Err(error);
-        }
-    };
+/// Takes in what an answer says; what reads along in its body, if there is to be something.
+#[inline]
+fn settle<RB>(flight: &mut Flight, response: &mut Response<RB>) -> Option<Box<Tap>> {
+    let is_silent = flight.is_untimed() && response.status().is_success() && !Limits::are_in(response.headers());
+    if is_silent && ApiError::of(response).is_none() && flight.succeed_untimed() {
+        return None;
+    }
+    settle_closely(flight, response)
+}
+
+fn settle_closely<RB>(flight: &mut Flight, response: &mut Response<RB>) -> Option<Box<Tap>> {
     let mut limits = Limits::default();
-    let outcome = outcome(&response, &mut limits, flight.clock());
-    let tap = tap(flight, &outcome, &response);
+    let outcome = outcome(response, &mut limits, flight.clock());
+    let tap = tap(flight, &outcome, response);
     let opens = flight.settle(outcome);
     if let Some(not_before) = opens {
         response.extensions_mut().insert(Again { by: Gate::Quota, not_before });
     }
-    Ok(response.map(|body| ResponseBody::new(body, tap)))
+    tap
 }
 
 /// What reads along in a good answer, where it can be read.

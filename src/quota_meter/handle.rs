@@ -1,20 +1,12 @@
 //! [`MeterHandle`]: the meter as one sees it from outside.
 
-use std::{
-    fmt,
-    marker::PhantomData,
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 use http::Request;
 use tokio::sync::{broadcast, watch};
 
 use super::{
-    Contents, Reached, Sight, Snapshot, Totals, permits,
-    scope::{Flight, Scope},
-    scopes::Purpose,
-    shared::Shared,
+    Contents, Reached, Sight, Snapshot, Totals, guards::Flight, permits, scope::Scope, scopes::Purpose, shared::Shared,
 };
 use crate::Refused;
 
@@ -133,8 +125,7 @@ pub struct Permit(permits::Permit);
 impl Permit {
     /// The flight, if it is of this scope and nobody took it.
     pub(super) fn take(&self, scope: &Arc<Scope>) -> Option<Flight> {
-        let mut flight = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        flight.take_if(|flight| Arc::ptr_eq(flight.scope(), scope))
+        permits::take(&self.0, scope)
     }
 }
 

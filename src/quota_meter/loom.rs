@@ -19,9 +19,13 @@ use loom::{
 use super::{
     Estimate, Quota, ScopeName, Scoping, Settings,
     book::{Accounts, Book},
-    core::Outcome,
+    core::{Outcome, Told},
+    demand::{Arriving, Demand, Tokens},
+    guards::{Entry, Flight, Turn, Waiter},
+    permits,
     refusal::Refusal,
-    scope::{Arriving, Demand, Entry, Flight, Scope, Tokens, Turn, Waiter},
+    scope::Scope,
+    usage::Usage,
 };
 use crate::{ApiError, ErrorKind, RetryHint, limits::Limits};
 
@@ -32,8 +36,8 @@ fn model(test: impl Fn() + Sync + Send + 'static) {
     model.check(test);
 }
 
-/// A scope that lets one call go at a time: the other places of its first window are taken.
-fn narrow() -> (Arc<Scope>, Vec<Flight>) {
+/// A scope with this quota, whose permits may be kept for so long.
+fn scope_of(quota: Quota, permit_time: Duration) -> Arc<Scope> {
     let max_queue = const { std::num::NonZero::new(10).expect("not zero") };
     let settings = Settings {
         max_wait: None,
@@ -45,10 +49,15 @@ fn narrow() -> (Arc<Scope>, Vec<Flight>) {
         estimate: Estimate::default(),
         accounts: Arc::default(),
         store: None,
-        quota: Quota::learned(),
-        permit_time: Duration::from_secs(60),
+        quota,
+        permit_time,
     };
-    let scope = Scope::new(ScopeName::default(), settings, Book::new(Accounts::default()));
+    Scope::new(ScopeName::default(), settings, Book::new(Accounts::default()))
+}
+
+/// A scope that lets one call go at a time: the other places of its first window are taken.
+fn narrow() -> (Arc<Scope>, Vec<Flight>) {
+    let scope = scope_of(Quota::learned(), Duration::from_secs(60));
     let taken = (0..3).map(|seq| match arrive(&scope, seq) {
         Entry::Go(flight) => flight,
         _ => panic!("the first window has four places"),
@@ -58,8 +67,20 @@ fn narrow() -> (Arc<Scope>, Vec<Flight>) {
 }
 
 fn arrive(scope: &Arc<Scope>, seq: u64) -> Entry {
-    let demand = Demand { tokens: Tokens::Together(0), bytes: 0 };
-    Arc::clone(scope).arrive(&Arriving { class: 0, seq, had_its_turn: false, demand }, None)
+    arrive_with(scope, seq, 0)
+}
+
+/// A call of so many tokens comes, as the service has it come.
+fn arrive_with(scope: &Arc<Scope>, seq: u64, tokens: u32) -> Entry {
+    let demand = demand(tokens);
+    match Arc::clone(scope).go(demand) {
+        Ok(flight) => Entry::Go(flight),
+        Err(scope) => scope.arrive(&Arriving { class: 0, seq, had_its_turn: false, demand }, None),
+    }
+}
+
+const fn demand(tokens: u32) -> Demand {
+    Demand { tokens: Tokens::Together(tokens), bytes: 0 }
 }
 
 /// Waits for its turn, as its future does when it is moved from one task to another in between.
@@ -188,5 +209,85 @@ fn what_was_granted_does_not_leave_through_a_closed_gate() {
         threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
         drop(waiter);
         assert_empty(&scope, taken);
+    });
+}
+
+/// A permit leaves or is refused, and nothing that it took is lost; who waits has the place after it.
+#[test]
+fn a_permit_takes_a_place_and_gives_it_back() {
+    model(|| {
+        let (scope, taken) = narrow();
+        let goes = |scope: &Arc<Scope>| {
+            let Ok(permit) = Arc::clone(scope).try_acquire(0, demand(0)) else { return };
+            let mut flight = permits::take(&permit, scope).expect("nobody else has it");
+            assert!(flight.send());
+            flight.settle(Outcome::Other);
+        };
+        let dropped = |scope: &Arc<Scope>| drop(Arc::clone(scope).try_acquire(0, demand(0)));
+        together(&scope, goes, dropped, |scope| assert!(call(scope, 9, Outcome::Other)));
+        assert_empty(&scope, taken);
+    });
+}
+
+/// Two calls with one permit, and its time is over: one of the three has it.
+#[test]
+fn a_permit_goes_once() {
+    model(|| {
+        let scope = scope_of(Quota::learned(), Duration::ZERO);
+        let permit = Arc::clone(&scope).try_acquire(0, demand(0)).expect("there is room");
+        let threads = [(); 2].map(|()| {
+            let (scope, permit) = (Arc::clone(&scope), Arc::clone(&permit));
+            thread::spawn(move || {
+                let Some(mut flight) = permits::take(&permit, &scope) else { return 0 };
+                assert!(flight.send());
+                flight.settle(Outcome::Success(&Limits::default()));
+                1
+            })
+        });
+        // Whoever looks takes back what was kept for too long.
+        let seen = scope.snapshot().in_flight;
+        let gone: u64 = threads.into_iter().map(|thread| thread.join().expect("no panic")).sum();
+        assert!(seen <= 1 && gone <= 1, "{seen} {gone}");
+        let now = scope.snapshot();
+        assert_eq!((now.counts.sent, now.counts.succeeded, now.in_flight), (gone, gone, 0));
+    });
+}
+
+/// Time stands still, so that nothing comes back but what answers say was not used: all who wait for it must hear.
+#[test]
+fn what_an_answer_did_not_use_lets_others_go() {
+    const TOKENS: std::num::NonZeroU64 = std::num::NonZero::new(100).expect("not zero");
+    model(|| {
+        let scope = scope_of(Quota::learned().tokens_per_minute(TOKENS), Duration::from_secs(60));
+        let Entry::Go(mut first) = arrive_with(&scope, 0, 100) else { panic!("all of it is there") };
+        let waits = |scope: &Arc<Scope>| match arrive_with(scope, 1, 40) {
+            Entry::Go(mut flight) => drop(flight.settle(Outcome::Other)),
+            Entry::Wait(mut waiter) => {
+                let Ok(mut flight) = turn(&mut waiter) else { panic!("it is refused") };
+                assert!(flight.send());
+                flight.settle(Outcome::Other);
+            }
+            Entry::Refused(refusal) => panic!("{refusal}"),
+        };
+        let (one, gives_up) = (Arc::clone(&scope), Arc::clone(&scope));
+        let threads = [
+            thread::spawn(move || waits(&one)),
+            thread::spawn(move || {
+                if let Entry::Wait(mut waiter) = arrive_with(&gives_up, 2, 40) {
+                    let _ = waiter.poll(&mut Context::from_waker(Waker::noop()));
+                }
+            }),
+        ];
+        let pending = first.pending(Told::by(&Limits::default()));
+        first.settle(Outcome::Success(&Limits::default()));
+        drop(first);
+        let usage = Usage { input: Some(10), output: Some(5), is_whole: true };
+        scope.settle_usage(pending, &usage);
+        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        let now = scope.snapshot();
+        assert_eq!((now.in_flight, now.waiting), (0, 0), "{now:?}");
+        assert_eq!(now.used.tokens(), 15);
+        let left = now.tokens.expect("it was given").remaining;
+        assert!((left - 45.0).abs() < 1e-6 || (left - 5.0).abs() < 1e-6, "{left}");
     });
 }

@@ -47,16 +47,21 @@ mod bucket;
 mod content;
 mod core;
 mod cost;
+mod demand;
 mod estimate;
 mod flights;
 mod future;
 mod grants;
+mod guards;
 mod handle;
 mod layer;
+mod lock;
 #[cfg(all(test, outbound_loom))]
 mod loom;
 mod moment;
+mod name;
 mod pace;
+mod parts;
 mod permits;
 mod priority;
 mod queue;
@@ -76,6 +81,7 @@ mod store;
 mod tap;
 #[cfg(feature = "tiktoken")]
 mod tokens;
+mod usage;
 mod used;
 mod view;
 
@@ -89,14 +95,14 @@ pub use self::{
     future::ResponseFuture,
     handle::{Alerts, Changes, MeterHandle, Permit},
     layer::QuotaMeterLayer,
+    name::ScopeName,
     priority::Priority,
     quota::Quota,
     refusal::Refusal,
-    scopes::ScopeName,
     scoping::{Model, Scoping},
     service::QuotaMeter,
     sight::{Contents, HeadOnly, Sight},
-    snapshot::Snapshot,
+    snapshot::{Also, SetBy, Snapshot},
     store::{Ask, Batch, Leased, Leasing, MemoryStore, QuotaStore},
     used::{Measure, Price, Reached, Threshold, Totals, Used},
     view::RequestView,

@@ -50,6 +50,11 @@ impl Moment {
         Self(self.0.saturating_add(nanos))
     }
 
+    #[inline]
+    pub(super) fn minus_nanos(self, nanos: u64) -> Self {
+        Self(self.0.saturating_sub(nanos))
+    }
+
     /// Zero where `earlier` is later.
     pub(super) fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -2,15 +2,24 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Weak},
 };
 
 use tokio::time::Instant;
 
-use super::scope::Flight;
+use super::{
+    guards::Flight,
+    lock::{Mutex, lock},
+    scope::Scope,
+};
 
 /// Leave for one call, until somebody goes with it.
 pub(super) type Permit = Arc<Mutex<Option<Flight>>>;
+
+/// The flight, if it is of this scope and nobody took it.
+pub(super) fn take(permit: &Permit, scope: &Arc<Scope>) -> Option<Flight> {
+    lock(permit).take_if(|flight| Arc::ptr_eq(flight.scope(), scope))
+}
 
 /// In the order in which they end, for all may be kept equally long.
 #[derive(Debug, Default)]

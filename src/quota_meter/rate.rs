@@ -2,7 +2,7 @@
 
 use super::{
     cost::Cost,
-    scope::{Demand, Tokens},
+    demand::{Demand, Tokens},
 };
 
 /// A byte of JSON is about a quarter of a token of English text; held until an answer says otherwise.

@@ -22,7 +22,8 @@ pub enum Refusal {
         /// When its turn would come; `None` while no limit is known.
         expected: Option<Duration>,
     },
-    /// It asks for more tokens than the whole quota holds, so that its turn never comes.
+    /// It asks for more tokens than the whole quota holds, so that its turn never comes: by what its caller or a tokenizer says,
+    /// or by the most that the answer may be. For a length alone, of which a picture may be the most, nobody is refused.
     TooLarge {
         /// What it asks for.
         tokens: u64,

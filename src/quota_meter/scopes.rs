@@ -1,102 +1,28 @@
 //! The scopes in use: found by hash, bounded, the idle ones forgotten.
 
 use std::{
-    borrow::Cow,
     collections::{HashMap, VecDeque},
-    fmt,
     hash::{BuildHasher, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use foldhash::quality::RandomState;
-use http::{
-    HeaderMap,
-    header::AUTHORIZATION,
-    uri::{Authority, Scheme},
-};
 use tokio::time::Instant;
 
 use super::{
-    Model, RequestView, Settings,
+    RequestView, ScopeName, Settings,
     book::Book,
-    content::{Content, model_in_path},
+    content::Content,
+    parts::{Key, LONGEST, host, named_outside},
     scope::Scope,
     scoping::{By, Parts, Scoping},
 };
-use crate::{Call, Lease};
 
 /// A scope that nobody used for so long is forgotten when a new one needs room, or, twice as late, when any new one comes.
 const IDLE: Duration = Duration::from_secs(3600);
-/// A longer host or model is none: names are kept, and a body may say anything.
-const LONGEST: usize = 256;
 /// One in so many scopes is looked out at once as to be forgotten, so that one look over all serves for many newcomers.
 const PART: usize = 16;
-/// Where a key may be, after `Authorization`.
-const KEY_HEADERS: [&str; 3] = ["api-key", "x-api-key", "x-goog-api-key"];
-
-/// What a quota belongs to.
-///
-/// Shown as what tells it apart: `api.openai.com gpt-4o`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ScopeName {
-    host: Arc<str>,
-    model: Arc<str>,
-    own: Arc<str>,
-    /// Two keys on one host have two of these; it says nothing of the key.
-    key: Option<u16>,
-}
-
-impl ScopeName {
-    /// The host in lower case, with its port where the URI names an unusual one; empty if hosts are not told apart.
-    #[must_use]
-    pub fn host(&self) -> &str {
-        &self.host
-    }
-
-    /// The model; empty if the request named none, or models are not told apart.
-    #[must_use]
-    pub fn model(&self) -> &str {
-        &self.model
-    }
-
-    /// What the function of [`Scoping::with`] named it; else empty.
-    #[must_use]
-    pub fn own(&self) -> &str {
-        &self.own
-    }
-
-    fn overflow() -> Self {
-        Self { own: "(all others)".into(), ..Self::default() }
-    }
-
-    /// Its name on every machine: that of a key is only this process's.
-    pub(super) fn common(&self) -> Self {
-        Self { key: None, ..self.clone() }
-    }
-
-    /// The name under which it is counted: the same in the next process, as a hash is not.
-    pub(super) fn label(&self) -> String {
-        self.common().to_string()
-    }
-}
-
-impl fmt::Display for ScopeName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [&*self.host, &*self.model, &*self.own].into_iter().filter(|part| !part.is_empty());
-        let mut is_empty = true;
-        for part in parts {
-            write!(f, "{}{part}", if is_empty { "" } else { " " })?;
-            is_empty = false;
-        }
-        match self.key {
-            Some(key) => write!(f, "{}key #{key:04x}", if is_empty { "" } else { " " }),
-            None if is_empty => f.write_str("(everything)"),
-            None => Ok(()),
-        }
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Scopes {
     settings: Settings,
@@ -200,20 +126,15 @@ impl Scopes {
                     key.hash(&mut hasher);
                     hasher.finish()
                 });
-                let is_it = |name: &ScopeName| *name.host == *host && *name.model == *model;
-                let name = || ScopeName {
-                    host: (*host).into(),
-                    model: model.into(),
-                    own: "".into(),
-                    key: key.as_ref().map(|_| (id >> 48) as u16),
-                };
+                let is_it = |name: &ScopeName| name.host() == host && name.model() == model;
+                let name = || ScopeName::of_parts(&host, model, key.as_ref().map(Key::fingerprint));
                 self.look_up(map, id, purpose, is_it, name)
             }
             By::Function(choose) => {
                 let own = choose(request);
                 hasher.write(own.as_bytes());
-                let name = || ScopeName { own: (*own).into(), ..ScopeName::default() };
-                self.look_up(map, hasher.finish(), purpose, |name| *name.own == *own, name)
+                let name = || ScopeName::of_own(&own);
+                self.look_up(map, hasher.finish(), purpose, |name| name.own() == own, name)
             }
         }
     }
@@ -351,69 +272,4 @@ impl Map {
             self.barren_until = self.ticks.saturating_add(more as u64);
         }
     }
-}
-
-/// The model, where it is known without the body.
-pub(super) fn named_outside<'a>(request: &RequestView<'a>) -> Option<&'a str> {
-    let extension = request.extensions().get::<Model>().map(Model::as_str);
-    extension.or_else(|| model_in_path(request.uri().path()))
-}
-
-/// As every spelling of it is: in lower case, and without the port that goes without saying.
-fn host<'a>(request: &RequestView<'a>) -> Cow<'a, str> {
-    let header = || request.headers().get(http::header::HOST)?.to_str().ok();
-    let uri = request.uri();
-    let host = uri.authority().map(Authority::as_str).or_else(header).unwrap_or_default();
-    let host = host.rsplit('@').next().unwrap_or_default();
-    let host = match host.rsplit_once(':') {
-        Some((name, port)) if is_usual(port, uri.scheme()) => name,
-        _ => host,
-    };
-    match host {
-        long if long.len() > LONGEST => "".into(),
-        upper if upper.bytes().any(|byte| byte.is_ascii_uppercase()) => upper.to_ascii_lowercase().into(),
-        lower => lower.into(),
-    }
-}
-
-fn is_usual(port: &str, scheme: Option<&Scheme>) -> bool {
-    let is_for = |usual| scheme.is_none_or(|scheme| *scheme == usual);
-    match port {
-        "" => true,
-        "443" => is_for(Scheme::HTTPS),
-        "80" => is_for(Scheme::HTTP),
-        _ => false,
-    }
-}
-
-/// What tells a key apart from others.
-enum Key<'a> {
-    /// Its number, where a `KeyCheck` has lent it: wherever it stands in the request, and whatever its source gives.
-    Lent(u32),
-    Own(&'a [u8]),
-}
-
-impl<'a> Key<'a> {
-    fn of(request: &RequestView<'a>) -> Option<Self> {
-        let lent = request.extensions().get::<Call>().and_then(Call::lease).map(Lease::id);
-        lent.map(Self::Lent).or_else(|| key_header(request.headers()).map(Self::Own))
-    }
-
-    fn hash(&self, hasher: &mut impl Hasher) {
-        match self {
-            Self::Lent(id) => {
-                hasher.write_u8(0xfe);
-                hasher.write_u32(*id);
-            }
-            Self::Own(key) => {
-                hasher.write_u8(0xff);
-                hasher.write(key);
-            }
-        }
-    }
-}
-
-fn key_header(headers: &HeaderMap) -> Option<&[u8]> {
-    let key = headers.get(AUTHORIZATION).or_else(|| KEY_HEADERS.iter().find_map(|name| headers.get(*name)));
-    key.map(http::HeaderValue::as_bytes)
 }

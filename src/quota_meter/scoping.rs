@@ -86,7 +86,7 @@ impl Scoping {
 
     /// Tells apart keys: those that a `KeyCheck` further out lends, by their places in its pool, so that a key that is
     /// rotated keeps its quota; others by `Authorization`, or else `api-key`, `x-api-key` or `x-goog-api-key`. Of such a key
-    /// only a hash is kept, with a random start for each process.
+    /// only hashes are kept, one with a random start for each process, and the fingerprint in its [`ScopeName`](super::ScopeName).
     #[must_use]
     pub fn per_key(self) -> Self {
         self.also(|parts| parts.key = true)

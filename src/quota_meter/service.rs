@@ -13,7 +13,9 @@ use tower_service::Service;
 
 use super::{
     Contents, Permit, ResponseBody, ResponseFuture, Sight, Snapshot,
-    scope::{Arriving, Entry},
+    demand::{Arriving, Demand},
+    guards::Entry,
+    scope::Scope,
     scopes::Purpose,
     shared::Shared,
 };
@@ -67,8 +69,27 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
+    #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (scope, demand) = self.shared.inquire::<V, B>(&request, Purpose::Call);
+        if request.extensions().get::<Permit>().is_some() {
+            return self.call_closely(scope, demand, request);
+        }
+        match scope.go(demand) {
+            Ok(flight) => ResponseFuture::sent(self.inner.call(request), flight),
+            Err(scope) => self.call_closely(scope, demand, request),
+        }
+    }
+}
+
+impl<S, V> QuotaMeter<S, V> {
+    /// A call with a permit, or one that may have to wait.
+    #[cold]
+    #[inline(never)]
+    fn call_closely<B>(&mut self, scope: Arc<Scope>, demand: Demand, request: Request<B>) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>> + Clone,
+    {
         let permit = request.extensions().get::<Permit>();
         if let Some(mut flight) = permit.and_then(|permit| permit.take(&scope))
             && flight.send()

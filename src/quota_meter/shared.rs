@@ -8,7 +8,8 @@ use super::{
     Priority, RequestView, Settings, Sight, TokenCost,
     book::Book,
     content::Content,
-    scope::{Demand, Scope},
+    demand::Demand,
+    scope::Scope,
     scopes::{Purpose, Scopes},
 };
 
@@ -31,7 +32,7 @@ impl Shared {
     }
 
     /// The scope of a request, and what it asks for.
-    #[inline]
+    #[inline(always)]
     pub(super) fn inquire<V: Sight<B>, B>(&self, request: &Request<B>, purpose: Purpose) -> (Arc<Scope>, Demand) {
         let given =
             request.extensions().get::<TokenCost>().copied().map(|cost| Demand::given(cost, V::length(request)));
@@ -47,6 +48,7 @@ impl Shared {
         }
     }
 
+    #[inline(never)]
     fn read<V: Sight<B>, B>(
         &self,
         request: &Request<B>,

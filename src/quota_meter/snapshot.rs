@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Counts, Level, ScopeName, Used};
-use crate::ApiError;
+use crate::{ApiError, limits::Unit};
 
 /// What the meter knows of one scope at one moment.
 #[derive(Clone, Debug)]
@@ -15,6 +15,9 @@ pub struct Snapshot {
     pub requests: Option<Level>,
     /// The token quota; `None` until an answer has named it.
     pub tokens: Option<Level>,
+    /// Every other limit that is kept: tokens in and out apart, a project's, a second period's; and those that were given, which
+    /// stay here when the server names its own.
+    pub more: Vec<Also>,
     /// Calls that were let go and have not been answered.
     pub in_flight: usize,
     /// The most that may be in flight.
@@ -31,6 +34,32 @@ pub struct Snapshot {
     pub counts: Counts,
     /// What the calls have used since then.
     pub used: Used,
+}
+
+/// A limit beside the usual two, as [`Snapshot::more`] shows it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Also {
+    /// The server's own name for it (`input-tokens`, `project-tokens`, a policy's); `given` for one that was given.
+    pub name: String,
+    /// What it counts.
+    pub unit: Unit,
+    /// Who set it.
+    pub set_by: SetBy,
+    /// How much of it is left.
+    pub level: Level,
+}
+
+/// Who set a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SetBy {
+    /// The server: its answers are the truth.
+    Server,
+    /// The caller, by [`Quota`](super::Quota): the meter's own count is.
+    Given,
+    /// The caller, as a [share](super::Quota::share) of what the server says.
+    Share,
 }
 
 impl Level {

@@ -7,7 +7,8 @@ use memchr::memchr;
 
 use super::{
     scan::{Reported, Scanner},
-    scope::{Pending, Scope, Usage},
+    scope::Scope,
+    usage::{Pending, Usage},
 };
 use crate::body::media::Media;
 

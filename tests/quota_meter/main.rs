@@ -19,6 +19,7 @@ mod priority;
 mod readiness;
 mod refused;
 mod scopes;
+mod seen;
 mod spellings;
 mod spent;
 mod store;

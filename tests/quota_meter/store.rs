@@ -76,6 +76,7 @@ struct Scripted {
     answers: Arc<Mutex<Vec<Answer>>>,
     asked: Arc<AtomicUsize>,
     returned: Arc<Mutex<Vec<Batch>>>,
+    scopes: Arc<Mutex<Vec<ScopeName>>>,
     takes: Duration,
 }
 
@@ -95,6 +96,7 @@ impl QuotaStore for Scripted {
     fn lease(&self, ask: Ask) -> Leasing {
         assert!(ask.least.requests <= ask.wanted.requests && ask.least.tokens <= ask.wanted.tokens, "{ask:?}");
         self.asked.fetch_add(1, Ordering::Relaxed);
+        self.scopes.lock().unwrap().push(ask.scope);
         let answer = self.answers.lock().unwrap().pop().unwrap_or(Err("no more"));
         let takes = self.takes;
         Box::pin(async move {
@@ -157,6 +159,40 @@ async fn what_is_not_used_goes_back() {
     drop((_second, office));
     settled().await;
     assert_eq!(store.returned.lock().unwrap().last(), Some(&Batch { requests: 9.0, tokens: 900.0 }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_lapsed_goes_back_with_the_scope() {
+    let store = Scripted::new([lent(10.0)]);
+    let office = Office::new(meter().store(store.clone()));
+    let call = office.call("first");
+    settled().await;
+    office.desk.answer("first", reply(200)).await;
+    call.await.unwrap().unwrap();
+    sleep(secs(60.0)).await;
+    drop(office);
+    assert_eq!(*store.returned.lock().unwrap(), [Batch { requests: 9.0, tokens: 1_000.0 }]);
+}
+
+/// Two machines call a quota by the same name, and two quotas of one host by different ones; neither says the key.
+#[tokio::test(start_paused = true)]
+async fn the_quotas_of_two_keys_are_told_apart_alike_on_every_machine() {
+    let store = Scripted::new([]);
+    let mut calls = Vec::new();
+    for machine in 0..2 {
+        let office = Office::new(meter().seed(machine).store(store.clone()));
+        for key in ["Bearer sk-one", "Bearer sk-other"] {
+            let mut request = named("any");
+            request.headers_mut().insert("authorization", key.parse().unwrap());
+            calls.push(office.send(request));
+            settled().await;
+        }
+    }
+    let scopes = store.scopes.lock().unwrap();
+    let [one, other, same_one, same_other] = &scopes[..] else { panic!("{scopes:?}") };
+    assert_eq!((one, other), (same_one, same_other));
+    assert_ne!(one, other);
+    assert!(!format!("{one} {one:?}").contains("sk-"), "{one:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,7 +15,7 @@ use tower_outbound::{
 };
 
 use super::{Office, costing, limits, meter, refusal};
-use crate::common::{Reply, Text, named, reply, settled, with};
+use crate::common::{Reply, Text, named, reply, secs, settled, with};
 
 fn one() -> QuotaMeterLayer {
     meter().scoping(Scoping::one())
@@ -96,6 +96,43 @@ async fn what_can_never_fit_is_refused_by_its_body_alone() {
     let office = with_tokens(one()).await;
     let answer = office.answer_of(posting("a", r#"{"max_tokens":70000}"#)).await;
     assert!(matches!(refusal(&answer).1, Refusal::TooLarge { .. }));
+}
+
+/// A picture is long, and costs little: the length tells nothing for certain.
+#[tokio::test(start_paused = true)]
+async fn nobody_is_refused_for_the_length_of_a_body() {
+    let office = with_tokens(one()).await;
+    let picture = format!(r#"{{"max_tokens":500,"url":"data:image/png;base64,{}"}}"#, "A".repeat(1_000_000));
+    let call = office.send(posting("picture", &picture));
+    // It waits for as much as there ever is, and no longer.
+    tokio::time::sleep(secs(61.0)).await;
+    assert_eq!(office.desk.open(), ["picture"], "{:?}", office.meter.snapshot());
+    let next = office.send(posting("next", "{}"));
+    settled().await;
+    let usage = r#"{"usage":{"prompt_tokens":1100,"completion_tokens":40}}"#;
+    office.desk.answer("picture", answer(usage, "application/json")).await;
+    call.await.unwrap().unwrap();
+    settled().await;
+    assert_eq!(office.desk.open(), ["next"], "what it did not take is free again");
+    drop(next);
+}
+
+/// The limit falls while it waits.
+#[tokio::test(start_paused = true)]
+async fn nobody_in_line_is_refused_for_a_length() {
+    let office = with_tokens(one()).await;
+    let (_all, under_way) = (office.send(costing("all", 55_000)), office.send(costing("small", 10)));
+    settled().await;
+    let long = office.send(posting("long", &"A".repeat(100_000)));
+    let sure = office.send(costing("sure", 25_000));
+    settled().await;
+    assert_eq!(office.desk.open(), ["all", "small"]);
+    office.desk.answer("small", limits(reply(200), "tokens", 20_000, 10_000, "30s")).await;
+    under_way.await.unwrap().unwrap();
+    tokio::time::sleep(secs(40.0)).await;
+    assert!(!long.is_finished(), "{:?}", long.await);
+    assert!(matches!(refusal(&sure.await.unwrap()).1, Refusal::TooLarge { limit: 20_000, .. }));
+    assert_eq!(office.desk.open(), ["all", "long"]);
 }
 
 #[tokio::test(start_paused = true)]

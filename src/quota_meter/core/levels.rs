@@ -8,11 +8,15 @@ use crate::{
     quota_meter::{
         bucket::{Bucket, Level},
         cost::Cost,
+        demand::Sure,
         flights::{Flight, FlightId},
         moment::Moment,
         refusal::Refusal,
+        snapshot::Also,
     },
 };
+
+pub(super) use crate::quota_meter::SetBy as Origin;
 
 /// A token estimate is taken as this much short: without the margin 0.5 % of calls meet a 429.
 const TOKEN_MARGIN: f64 = 1.1;
@@ -44,17 +48,6 @@ impl Told {
             Unit::OutputTokens => self.output,
         }
     }
-}
-
-/// Who set a limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// The server: its answers are the truth.
-    Server,
-    /// The caller: the meter's own count is.
-    Given,
-    /// The caller, as a share of what the server says.
-    Share,
 }
 
 /// A limit beside the usual two: in and out apart, a project's, a second policy.
@@ -118,6 +111,29 @@ impl Core {
         self.tokens.limit().map_or(wanted, |limit| wanted.min(limit))
     }
 
+    /// The same cost, as far as it is certain; what is but reckoned of it is held down to what the limits hold. Nobody is
+    /// refused for a guess.
+    pub(super) fn fitted(&self, cost: Cost, sure: Sure) -> Cost {
+        let limit = |unit| {
+            let more = self.more.iter().filter(|more| more.unit == unit).filter_map(|more| more.bucket.limit());
+            let usual = self.tokens.limit().filter(|_| unit == Unit::Tokens);
+            more.chain(usual).fold(f64::INFINITY, f64::min)
+        };
+        match sure {
+            Sure::Whole => cost,
+            Sure::Sum => Cost {
+                input: cost.input.min(limit(Unit::InputTokens)),
+                output: cost.output.min(limit(Unit::OutputTokens)),
+                ..cost
+            },
+            Sure::Output => {
+                let room = limit(Unit::InputTokens).min(limit(Unit::Tokens) - cost.output).max(0.0);
+                let input = cost.input.min(room);
+                Cost { tokens: input + cost.output, input, ..cost }
+            }
+        }
+    }
+
     pub(super) fn never_fits(&self, now: Moment, cost: Cost) -> Option<Refusal> {
         // Of what nobody knows how it splits, only the sum can be held against a limit.
         let is_split = cost.input + cost.output <= cost.tokens;
@@ -154,8 +170,8 @@ impl Core {
         if let Some(spent) = &mut self.spent {
             spent.probe = Some(now);
         }
-        let flight = Flight { cost, epoch: self.gate.epoch, left: now, mark: self.sent, probe, looks, anew: false };
-        self.flights.add(flight)
+        let flight = Flight::new(cost, self.gate.epoch, Some(now), self.sent);
+        self.flights.add(Flight { probe, looks, ..flight })
     }
 
     pub(super) fn give_back(&mut self, id: FlightId) {
@@ -210,8 +226,14 @@ impl Core {
     }
 
     pub(super) fn take_in(&mut self, now: Moment, flight: &Flight, limits: &Limits) {
-        self.fastest = self.fastest.min(now.nanos_since(flight.left));
-        let seen = flight.left.plus_nanos(self.fastest / 2);
+        let seen = match flight.left {
+            Some(left) => {
+                self.fastest = self.fastest.min(now.nanos_since(left));
+                left.plus_nanos(self.fastest / 2)
+            }
+            // Nobody looked when it left. So late at the most: less is counted as come back since than may have.
+            None => now.minus_nanos(if self.fastest == u64::MAX { 0 } else { self.fastest / 2 }),
+        };
         let was_known = self.is_known();
         if let Some(told) = &limits.requests {
             self.requests.reconcile(told, seen, flight.mark.requests, now, flight.anew);
@@ -281,6 +303,15 @@ impl Core {
         self.requests.limit().is_some()
             || self.tokens.limit().is_some()
             || self.more.iter().any(|more| more.bucket.limit().is_some())
+    }
+
+    /// All limits beside the usual two.
+    pub(super) fn others(&self, now: Moment) -> Vec<Also> {
+        let also = |more: &More| {
+            let level = more.bucket.level(now)?;
+            Some(Also { name: (*more.name).into(), unit: more.unit, set_by: more.origin, level })
+        };
+        self.more.iter().filter_map(also).collect()
     }
 
     /// What the server says, or what is given where it says nothing.

@@ -5,12 +5,13 @@ use std::{task::Waker, time::Duration};
 use super::{Core, Wakes};
 use crate::quota_meter::{
     cost::Cost,
+    demand::Sure,
     flights::FlightId,
     grants::Grant,
     moment::Moment,
     queue::Place,
     refusal::Refusal,
-    store::{Asking, Batch, Leased},
+    store::{Asking, Batch, Leased, Leases},
 };
 
 /// A grant that its task does not take goes to the next in line.
@@ -29,6 +30,7 @@ pub(in crate::quota_meter) struct Comer {
     /// It was let go once, and the server sent it back.
     pub(in crate::quota_meter) had_its_turn: bool,
     pub(in crate::quota_meter) cost: Cost,
+    pub(in crate::quota_meter) sure: Sure,
 }
 
 #[derive(Debug)]
@@ -69,6 +71,7 @@ pub(super) struct Waiter {
     armed: Option<Moment>,
     /// It let those go first who were let go before it. Once is enough: they may be held unpolled.
     gave_way: bool,
+    sure: Sure,
 }
 
 #[derive(Debug)]
@@ -97,7 +100,8 @@ impl Core {
     }
 
     pub(super) fn admit(&mut self, now: Moment, call: &Comer, deadline: Option<Moment>, wakes: &mut Wakes) -> Arrival {
-        let Comer { class, seq, had_its_turn, cost } = *call;
+        let Comer { class, seq, had_its_turn, cost, sure } = *call;
+        let cost = self.fitted(cost, sure);
         if let Some(refusal) = self.refusal_while_spent(now).or_else(|| self.never_fits(now, cost)) {
             return Arrival::Refused(refusal);
         }
@@ -122,10 +126,10 @@ impl Core {
         {
             return Arrival::Refused(Refusal::TooLong { expected, limit });
         }
-        Arrival::Wait(self.line_up(Standing { place, since: now, limit }, cost))
+        Arrival::Wait(self.line_up(Standing { place, since: now, limit }, cost, sure))
     }
 
-    pub(super) fn line_up(&mut self, standing: Standing, cost: Cost) -> WaiterId {
+    pub(super) fn line_up(&mut self, standing: Standing, cost: Cost, sure: Sure) -> WaiterId {
         self.queue.insert(standing.place, cost, self.waiters.vacant_key());
         self.waiters.insert(Waiter {
             standing,
@@ -134,6 +138,7 @@ impl Core {
             state: WaiterState::InLine,
             armed: None,
             gave_way: false,
+            sure,
         })
     }
 
@@ -143,8 +148,10 @@ impl Core {
         now: Moment,
         class: u8,
         cost: Cost,
+        sure: Sure,
         wakes: &mut Wakes,
     ) -> Result<FlightId, Refusal> {
+        let cost = self.fitted(cost, sure);
         let place = Place { class, seq: u64::MAX, tie: u64::MAX };
         self.move_up(now, wakes);
         let refusal = match self.refusal_while_spent(now).or_else(|| self.never_fits(now, cost)) {
@@ -233,7 +240,8 @@ impl Core {
     ) -> WaiterId {
         let cost = self.cost_of(id);
         self.give_back(id);
-        let waiter = self.line_up(standing, cost);
+        // It was let go with this cost: nothing of it is too much.
+        let waiter = self.line_up(standing, cost, Sure::Output);
         self.move_up(now, wakes);
         waiter
     }
@@ -273,6 +281,8 @@ impl Core {
     pub(super) fn pump(&mut self, now: Moment, wakes: &mut Wakes) {
         self.recall_untaken(now);
         while let Some((place, cost, id)) = self.next() {
+            // The limits may be lower by now.
+            let cost = self.fitted(cost, self.waiters[id].sure);
             let state = match self.never_fits(now, cost) {
                 Some(refusal) => WaiterState::Refused(refusal),
                 None if self.fits(now, cost) => {
@@ -372,9 +382,9 @@ impl Core {
         self.move_up(now, wakes);
     }
 
-    /// What was lent and is not used.
-    pub(in crate::quota_meter) fn unused(&self, now: Moment) -> Batch {
-        self.leases.as_ref().map_or(Batch::default(), |leases| leases.unused(now))
+    /// What was lent and is not used, in its time or past it.
+    pub(in crate::quota_meter) fn unused(&self) -> Batch {
+        self.leases.as_ref().map_or(Batch::default(), Leases::kept)
     }
 
     /// When a waiter looks again: when its turn should come, or, where only an event can tell, after a while that

@@ -25,7 +25,7 @@ use super::{
     Settings,
     bucket::Bucket,
     cost::Cost,
-    flights::{FlightId, Flights},
+    flights::{Flight, FlightId, Flights},
     grants::Grants,
     moment::{Clock, Moment},
     pace::Pace,
@@ -38,6 +38,9 @@ use crate::{
     ApiError,
     limits::{Limits, Unit},
 };
+
+/// From a server that named no limit in so many good answers in a row, none is expected.
+const UNNAMED: u32 = 64;
 
 /// What came of a call that was sent.
 #[derive(Debug)]
@@ -111,6 +114,9 @@ pub(super) struct Core {
     /// When the last answer came.
     heard: Moment,
     patience: Duration,
+    /// So many good answers in a row named no limit.
+    unnamed: u32,
+    untimed: bool,
     ties: u64,
     counts: Counts,
     rng: SmallRng,
@@ -153,6 +159,8 @@ impl Core {
             fastest: u64::MAX,
             heard: Moment::START,
             patience: PATIENCE,
+            unnamed: 0,
+            untimed: false,
             ties: 0,
             counts: Counts::default(),
             rng,
@@ -172,6 +180,52 @@ impl Core {
         self.counts.sent += 1;
         self.sent += cost;
         Some(self.launch(now, cost))
+    }
+
+    /// Whether a call needs no clock.
+    #[inline]
+    pub(super) fn is_untimed(&self) -> bool {
+        self.untimed
+    }
+
+    /// No limit is known, none is expected, and nothing else holds calls up. All of this changes only when a call ends.
+    fn needs_no_clock(&self) -> bool {
+        self.unnamed >= UNNAMED
+            && self.requests.limit().is_none()
+            && self.tokens.limit().is_none()
+            && self.more.is_empty()
+            && self.leases.is_none()
+            && self.pace.is_none()
+            && self.gate.opens.is_none()
+            && !self.gate.probing
+            && self.spent.is_none()
+    }
+
+    /// A call comes that needs no clock, while nobody waits: it goes. `None` if that is not so.
+    #[inline]
+    pub(super) fn go_untimed(&mut self, cost: Cost) -> Option<FlightId> {
+        if !self.untimed || !self.queue.is_empty() || self.flights.len() >= self.window as usize {
+            return None;
+        }
+        self.counts.sent += 1;
+        self.sent += cost;
+        self.reserved += cost;
+        self.requests.note(cost.requests);
+        self.tokens.note(cost.tokens);
+        Some(self.flights.add(Flight::new(cost, self.gate.epoch, None, self.sent)))
+    }
+
+    /// The answer to a call that left untimed names no limit. `false` if the clock is needed all the same.
+    #[inline]
+    pub(super) fn succeed_untimed(&mut self, id: FlightId) -> bool {
+        let is_as_it_was = self.flights.get(id).is_some_and(|flight| flight.epoch == self.gate.epoch);
+        if !is_as_it_was || !self.queue.is_empty() || self.spent.is_some() {
+            return false;
+        }
+        self.flights.free(id);
+        self.counts.succeeded += 1;
+        self.widen();
+        true
     }
 
     /// A call was refused before it came here.
@@ -196,7 +250,7 @@ impl Core {
             return false;
         }
         self.sent += flight.cost;
-        flight.left = now;
+        flight.left = Some(now);
         flight.mark = self.sent;
         self.counts.sent += 1;
         true
@@ -239,6 +293,7 @@ impl Core {
                 if flight.anew {
                     self.forget(limits);
                 }
+                self.unnamed = if limits.is_empty() { self.unnamed.saturating_add(1) } else { 0 };
                 self.learn(now, &flight, limits);
             }
             Outcome::Limited(limits, hint) => {
@@ -254,6 +309,7 @@ impl Core {
             Outcome::Spent(error) => self.spend(now, error, wakes),
             Outcome::Other => {}
         }
+        self.untimed = self.needs_no_clock();
         self.move_up(now, wakes);
         opens
     }
@@ -263,6 +319,7 @@ impl Core {
         super::Snapshot {
             requests: self.level(Unit::Requests, &self.requests, now),
             tokens: self.level(Unit::Tokens, &self.tokens, now),
+            more: self.others(now),
             in_flight: self.flights.len(),
             window: self.window,
             waiting: self.waiters.len(),

@@ -55,8 +55,13 @@ impl Leases {
         self.left.tokens = (self.left.tokens + cost.tokens).min(self.last.tokens);
     }
 
-    /// What is left now.
-    pub(in crate::quota_meter) fn unused(&self, now: Moment) -> Batch {
+    /// What is left, and owed to the store once the scope is gone.
+    pub(in crate::quota_meter) fn kept(&self) -> Batch {
+        self.left
+    }
+
+    /// What of it may still be used.
+    fn unused(&self, now: Moment) -> Batch {
         if now < self.ends { self.left } else { Batch::default() }
     }
 

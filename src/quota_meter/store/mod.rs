@@ -49,8 +49,7 @@ pub struct Batch {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Ask {
-    /// Whose quota. Keys are not told apart, for each process has its own way of that: where a host has several, name the
-    /// scopes by [`Scoping::with`](super::Scoping::with).
+    /// Whose quota: the same name on every machine. In it a key is a [fingerprint](ScopeName).
     pub scope: ScopeName,
     /// What the next call takes: less than this is of no use.
     pub least: Batch,

@@ -1,0 +1,113 @@
+//! What tells requests apart: host, model and key.
+
+use std::{borrow::Cow, hash::Hasher};
+
+use http::{
+    HeaderMap,
+    header::AUTHORIZATION,
+    uri::{Authority, Scheme},
+};
+
+use super::{Model, RequestView, content::model_in_path};
+use crate::{Call, Lease};
+
+/// A longer host or model is none: names are kept, and a body may say anything.
+pub(super) const LONGEST: usize = 256;
+/// Where a key may be, after `Authorization`.
+const KEY_HEADERS: [&str; 3] = ["api-key", "x-api-key", "x-goog-api-key"];
+
+/// The model, where it is known without the body.
+pub(super) fn named_outside<'a>(request: &RequestView<'a>) -> Option<&'a str> {
+    let extension = request.extensions().get::<Model>().map(Model::as_str);
+    extension.or_else(|| model_in_path(request.uri().path()))
+}
+
+/// As every spelling of it is: in lower case, and without the port that goes without saying.
+pub(super) fn host<'a>(request: &RequestView<'a>) -> Cow<'a, str> {
+    let header = || request.headers().get(http::header::HOST)?.to_str().ok();
+    let uri = request.uri();
+    let host = uri.authority().map(Authority::as_str).or_else(header).unwrap_or_default();
+    let host = host.rsplit('@').next().unwrap_or_default();
+    let host = match host.rsplit_once(':') {
+        Some((name, port)) if is_usual(port, uri.scheme()) => name,
+        _ => host,
+    };
+    match host {
+        long if long.len() > LONGEST => "".into(),
+        upper if upper.bytes().any(|byte| byte.is_ascii_uppercase()) => upper.to_ascii_lowercase().into(),
+        lower => lower.into(),
+    }
+}
+
+fn is_usual(port: &str, scheme: Option<&Scheme>) -> bool {
+    let is_for = |usual| scheme.is_none_or(|scheme| *scheme == usual);
+    match port {
+        "" => true,
+        "443" => is_for(Scheme::HTTPS),
+        "80" => is_for(Scheme::HTTP),
+        _ => false,
+    }
+}
+
+/// What tells a key apart from others.
+pub(super) enum Key<'a> {
+    /// Its number, where a `KeyCheck` has lent it: wherever it stands in the request, and whatever its source gives.
+    Lent(u32),
+    Own(&'a [u8]),
+}
+
+impl<'a> Key<'a> {
+    pub(super) fn of(request: &RequestView<'a>) -> Option<Self> {
+        let lent = request.extensions().get::<Call>().and_then(Call::lease).map(Lease::id);
+        lent.map(Self::Lent).or_else(|| key_header(request.headers()).map(Self::Own))
+    }
+
+    /// Tells it apart from others on every machine, and says nothing else of it.
+    pub(super) fn fingerprint(&self) -> u32 {
+        let mut hasher = Fingerprint(0xcbf2_9ce4_8422_2325);
+        self.hash(&mut hasher);
+        (hasher.finish() >> 32) as u32
+    }
+
+    pub(super) fn hash(&self, hasher: &mut impl Hasher) {
+        match self {
+            Self::Lent(id) => {
+                hasher.write_u8(0xfe);
+                hasher.write_u32(*id);
+            }
+            Self::Own(key) => {
+                hasher.write_u8(0xff);
+                hasher.write(key);
+            }
+        }
+    }
+}
+
+/// FNV-1a, mixed as MurmurHash3 does at its end: the same on every machine and in every version.
+#[derive(Debug)]
+struct Fingerprint(u64);
+
+impl Hasher for Fingerprint {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write(&number.to_le_bytes());
+    }
+
+    fn finish(&self) -> u64 {
+        let mut hash = self.0;
+        for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
+            hash = (hash ^ (hash >> 33)).wrapping_mul(factor);
+        }
+        hash ^ (hash >> 33)
+    }
+}
+
+fn key_header(headers: &HeaderMap) -> Option<&[u8]> {
+    let key = headers.get(AUTHORIZATION).or_else(|| KEY_HEADERS.iter().find_map(|name| headers.get(*name)));
+    key.map(http::HeaderValue::as_bytes)
+}
