@@ -16,8 +16,7 @@ use crate::{Call, Refused, body::Resend, find_cause, kept::Kept};
 /// It decides the same, draws on the same budget, and begins no wait that would end after the deadline. What tower's retry
 /// leaves no room for is missing: the report, the mark, all headers it may add (the count, an `Idempotency-Key`), the
 /// protocol with a `QuotaMeter` and a `KeyCheck`; the rest of a failed response is not read, so that its connection is
-/// lost; what a retry took from the budget that is then not sent is not given back; and a service that is late to be ready
-/// is called after the deadline all the same.
+/// lost; and a service that is late to be ready is called after the deadline all the same.
 ///
 /// A body is asked for before the wait: a [`ReplayBody`](crate::body::ReplayBody) that is used up meanwhile breaks off with an
 /// error, and is not sent as an empty one.
@@ -66,8 +65,11 @@ impl<B: Resend, RB> Policy<Request<B>, Response<RB>, BoxError> for TowerPolicy {
     }
 
     fn clone_request(&mut self, request: &Request<B>) -> Option<Request<B>> {
-        // Tower asks the service's own policy for each new call, and that call's clone for each of its retries.
-        if self.course.as_ref().is_none_or(|course| course.attempts() == 0) {
+        // Tower asks the service's own policy for each new call, and that call's clone for each of its retries, which it
+        // then sends.
+        if let Some(course) = self.course.as_mut().filter(|course| course.attempts() > 0) {
+            course.sent();
+        } else {
             let call = request.extensions().get::<Call>();
             if call.is_some_and(Call::is_retried) {
                 return None;

@@ -142,6 +142,7 @@ pub(super) enum Withdrawn {
 }
 
 /// What was taken for a retry that is not sent yet: given back if it never is.
+#[derive(Debug, Default)]
 pub(super) struct Unsent(Option<(Arc<Budget>, Withdrawn)>);
 
 impl Unsent {
@@ -152,6 +153,13 @@ impl Unsent {
     /// It is sent now.
     pub(super) fn sent(mut self) -> Option<Withdrawn> {
         self.0.take().map(|(_, withdrawn)| withdrawn)
+    }
+}
+
+/// A copy has taken nothing.
+impl Clone for Unsent {
+    fn clone(&self) -> Self {
+        Self(None)
     }
 }
 
