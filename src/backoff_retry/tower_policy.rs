@@ -22,11 +22,19 @@ use crate::{Call, Refused, body::Resend, find_cause, kept::Kept};
 /// error, and is not sent as an empty one.
 ///
 /// ```
-/// use tower::{ServiceBuilder, retry::RetryLayer};
+/// use tower::{BoxError, ServiceBuilder, ServiceExt, retry::RetryLayer};
 /// use tower_outbound::backoff_retry::BackoffRetryLayer;
 ///
-/// let layer = RetryLayer::new(BackoffRetryLayer::openai_sdk().tower_policy());
-/// # let _ = ServiceBuilder::new().layer(layer);
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), tower::BoxError> {
+/// # let client = tower_outbound::mock::Script::new()
+/// #     .then(tower_outbound::mock::status(503))
+/// #     .then(tower_outbound::mock::ok("done"));
+/// // The errors below have to be boxed ones.
+/// let retry = RetryLayer::new(BackoffRetryLayer::openai_sdk().tower_policy());
+/// let service = ServiceBuilder::new().layer(retry).map_err(BoxError::from).service(client);
+/// let response = service.oneshot(http::Request::new("please".to_owned())).await?;
+/// assert_eq!(response.status(), 200);
+/// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
 pub struct TowerPolicy {

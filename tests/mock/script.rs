@@ -190,3 +190,24 @@ async fn an_answer_after_all_time_never_comes() {
     assert!(timeout(secs(3600), script.clone().oneshot(request("/", ""))).await.is_err());
     script.assert_done();
 }
+
+/// As promised: a user's whole test file in 25 lines.
+#[test]
+fn the_test_files_in_the_docs_are_short() {
+    let docs = include_str!("../../src/mock/mod.rs").lines().filter_map(|line| line.strip_prefix("//!"));
+    let mut lengths = Vec::new();
+    let mut length = None;
+    for line in docs.map(str::trim_start) {
+        match (line, length) {
+            ("```", None) => length = Some(0),
+            ("```", Some(lines)) => {
+                lengths.push(lines);
+                length = None;
+            }
+            (line, Some(lines)) if line != "#" && !line.starts_with("# ") => length = Some(lines + 1),
+            _ => {}
+        }
+    }
+    assert_eq!(lengths.len(), 2);
+    assert!(lengths.iter().all(|lines| (15..=25).contains(lines)), "{lengths:?}");
+}
