@@ -8,7 +8,7 @@ use tower::BoxError;
 
 use super::{
     BackoffRetryLayer, Decision, StopReason,
-    budget::Withdrawn,
+    budget::{Unsent, Withdrawn},
     settings::{Failed, outcome},
 };
 use crate::{Call, failure};
@@ -22,6 +22,8 @@ pub(crate) struct Course {
     last_wait: Duration,
     /// What the last retry took from the budget.
     withdrawn: Option<Withdrawn>,
+    /// What the next one did.
+    unsent: Unsent,
 }
 
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -45,7 +47,14 @@ impl<'a> Traits<'a> {
 impl Course {
     /// A call that comes now.
     pub(crate) fn at(now: Instant) -> Self {
-        Self { start: now, deadline: None, attempts: 0, last_wait: Duration::ZERO, withdrawn: None }
+        Self {
+            start: now,
+            deadline: None,
+            attempts: 0,
+            last_wait: Duration::ZERO,
+            withdrawn: None,
+            unsent: Unsent::default(),
+        }
     }
 
     /// A call that `layer` is to retry; it came when its [`Call`] says, or now.
@@ -67,6 +76,11 @@ impl Course {
     /// Attempts that have ended.
     pub(crate) fn attempts(&self) -> u32 {
         self.attempts
+    }
+
+    /// The retry that was decided on is sent now: what it took is not given back.
+    pub(crate) fn sent(&mut self) {
+        self.withdrawn = std::mem::take(&mut self.unsent).sent().or(self.withdrawn);
     }
 
     /// What follows this outcome by all that the layer says; `None` after a success. Without a request, its body cannot
@@ -101,8 +115,8 @@ impl Course {
                 RetryHint::Backoff => Duration::ZERO,
                 RetryHint::After(hint) => hint,
             };
-            match policy.decide(&failed.attempt(random)) {
-                Decision::Retry(wait) => Ok((wait.max(floor), Withdrawn::Nothing)),
+            match policy.decide(&failed.attempt(random, Duration::MAX)) {
+                Decision::Retry(wait) => Ok((wait.max(floor), Unsent::default())),
                 Decision::Stop(reason) => Err(reason),
             }
         };
@@ -111,7 +125,7 @@ impl Course {
 
     fn judge_by<RB>(
         &mut self,
-        decide: impl FnOnce(&Failed<'_>) -> Result<(Duration, Withdrawn), StopReason>,
+        decide: impl FnOnce(&Failed<'_>) -> Result<(Duration, Unsent), StopReason>,
         request: Option<Traits<'_>>,
         result: &Result<Response<RB>, BoxError>,
         now: Instant,
@@ -129,9 +143,9 @@ impl Course {
             now,
         });
         Some(match decision {
-            Ok((wait, withdrawn)) => {
+            Ok((wait, unsent)) => {
                 self.last_wait = wait;
-                self.withdrawn = Some(withdrawn);
+                self.unsent = unsent;
                 Decision::Retry(wait)
             }
             Err(reason) => Decision::Stop(reason),

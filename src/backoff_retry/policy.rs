@@ -26,6 +26,9 @@ pub struct Attempt<'a> {
     pub error: &'a ApiError,
     /// What was waited before this attempt.
     pub last_wait: Duration,
+    /// The longest wait that is accepted now: by the layer's longest and the time left to the deadline. A decision for a
+    /// longer one ends the call.
+    pub longest_wait: Duration,
     /// A fresh random number in 0..1, so that a policy is a plain function, and repeatable.
     pub random: f64,
     /// How the attempt ended.
@@ -104,8 +107,21 @@ impl fmt::Display for StopReason {
 
 /// Decides what follows a failed attempt.
 ///
-/// Asked only for failures that may be repeated and whose body can go again; the layer's own limits (deadline,
-/// longest wait) are applied to the answer. A closure `Fn(&Attempt) -> Decision` is one.
+/// Asked only for requests that may be repeated and whose body can go again, and not where the hint is
+/// [`Never`](RetryHint::Never): what an API's answers mean is its [`Provider`](crate::provider::Provider)'s to say. The
+/// layer's own limits are applied to the answer: the server's hint is a floor, and a wait that is longer than accepted, or
+/// would end after the deadline, is not begun. A closure `Fn(&Attempt) -> Decision` is one.
+///
+/// ```
+/// use tower_outbound::{ErrorKind, backoff_retry::{Attempt, BackoffRetryLayer, Decision, Policy, Standard, StopReason}};
+///
+/// // As usual, but a time limit is never tried again.
+/// let usual = Standard::new();
+/// let layer = BackoffRetryLayer::new().policy(move |attempt: &Attempt<'_>| match attempt.kind {
+///     ErrorKind::Timeout => Decision::Stop(StopReason::Policy),
+///     _ => usual.decide(attempt),
+/// });
+/// ```
 pub trait Policy: Send + Sync {
     /// What follows this attempt.
     fn decide(&self, attempt: &Attempt<'_>) -> Decision;
@@ -187,7 +203,8 @@ impl Policy for Standard {
         if hint.is_zero() {
             return Decision::Retry(self.backoff.wait(attempt.number, attempt.last_wait, attempt.random));
         }
-        // The server's word replaces the backoff; jitter only adds to it.
-        Decision::Retry(hint.saturating_add(scale(hint, self.hint_spread * attempt.random)))
+        // The server's word replaces the backoff. Jitter only adds to it, and may not end the call.
+        let spread = hint.saturating_add(scale(hint, self.hint_spread * attempt.random));
+        Decision::Retry(spread.min(attempt.longest_wait).max(hint))
     }
 }

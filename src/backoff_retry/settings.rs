@@ -13,7 +13,7 @@ use tower::BoxError;
 
 use super::{
     Attempt, Budget, Decision, Outcome, Policy, StopReason,
-    budget::Withdrawn,
+    budget::Unsent,
     course::{IDEMPOTENCY_KEY, Traits},
 };
 use crate::{ApiError, RetryHint};
@@ -69,8 +69,8 @@ pub(super) struct Failed<'a> {
 }
 
 impl<'a> Failed<'a> {
-    /// As a policy sees it, with this random number.
-    pub(super) fn attempt(&self, random: f64) -> Attempt<'a> {
+    /// As a policy sees it, with this random number, where no longer wait is accepted.
+    pub(super) fn attempt(&self, random: f64, longest_wait: Duration) -> Attempt<'a> {
         Attempt {
             number: self.number,
             elapsed: self.now.saturating_duration_since(self.start),
@@ -78,6 +78,7 @@ impl<'a> Failed<'a> {
             hint: self.error.retry(),
             error: self.error,
             last_wait: self.last_wait,
+            longest_wait,
             random,
             outcome: self.outcome,
         }
@@ -85,8 +86,8 @@ impl<'a> Failed<'a> {
 }
 
 impl Settings {
-    /// Another attempt after this wait, for which so much was taken from the budget; or why not.
-    pub(super) fn decide(&self, failed: &Failed<'_>) -> Result<(Duration, Withdrawn), StopReason> {
+    /// Another attempt after this wait, and what was taken for it from the budget; or why not.
+    pub(super) fn decide(&self, failed: &Failed<'_>) -> Result<(Duration, Unsent), StopReason> {
         let error = failed.error;
         if error.retry() == RetryHint::Never {
             return Err(StopReason::NotRetryable);
@@ -95,21 +96,21 @@ impl Settings {
         if error.may_have_been_processed() && !self.may_repeat(request) {
             return Err(StopReason::NotIdempotent);
         }
-        let attempt = failed.attempt(self.held_jitter.unwrap_or_else(|| self.rng().random()));
+        let left = failed.deadline.map(|deadline| deadline.saturating_duration_since(failed.now));
+        let longest_wait = left.unwrap_or(Duration::MAX).min(self.max_wait);
+        let attempt = failed.attempt(self.held_jitter.unwrap_or_else(|| self.rng().random()), longest_wait);
         let wait = match self.policy.decide(&attempt) {
             Decision::Retry(wait) => wait,
             Decision::Stop(reason) => return Err(reason),
         };
         let wait = match error.retry() {
-            // Whatever the policy: the server's own time is a floor. What jitter adds to it may not end the call.
-            RetryHint::After(hint) => {
-                let left = failed.deadline.map(|deadline| deadline.saturating_duration_since(failed.now));
-                wait.min(left.unwrap_or(Duration::MAX)).min(self.max_wait).max(hint)
-            }
+            // Whatever the policy: the server's own time is a floor.
+            RetryHint::After(hint) => wait.max(hint),
             _ => wait,
         };
         self.fits(wait, failed.now, failed.deadline)?;
         let withdrawn = self.budget.withdraw(error.kind(), failed.now).ok_or(StopReason::BudgetUsed)?;
+        let unsent = Unsent::new(&self.budget, withdrawn);
         #[cfg(feature = "tracing")]
         tracing::info!(
             attempt = attempt.number,
@@ -121,7 +122,7 @@ impl Settings {
         if let Some(on_retry) = &self.on_retry {
             on_retry(&attempt, wait);
         }
-        Ok((wait, withdrawn))
+        Ok((wait, unsent))
     }
 
     /// When a call that came at `start` is to be given up, by the setting.

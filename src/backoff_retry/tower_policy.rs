@@ -16,18 +16,25 @@ use crate::{Call, Refused, body::Resend, find_cause, kept::Kept};
 /// It decides the same, draws on the same budget, and begins no wait that would end after the deadline. What tower's retry
 /// leaves no room for is missing: the report, the mark, all headers it may add (the count, an `Idempotency-Key`), the
 /// protocol with a `QuotaMeter` and a `KeyCheck`; the rest of a failed response is not read, so that its connection is
-/// lost; what a retry took from the budget that is then not sent is not given back; and a service that is late to be ready
-/// is called after the deadline all the same.
+/// lost; and a service that is late to be ready is called after the deadline all the same.
 ///
 /// A body is asked for before the wait: a [`ReplayBody`](crate::body::ReplayBody) that is used up meanwhile breaks off with an
 /// error, and is not sent as an empty one.
 ///
 /// ```
-/// use tower::{ServiceBuilder, retry::RetryLayer};
+/// use tower::{BoxError, ServiceBuilder, ServiceExt, retry::RetryLayer};
 /// use tower_outbound::backoff_retry::BackoffRetryLayer;
 ///
-/// let layer = RetryLayer::new(BackoffRetryLayer::openai_sdk().tower_policy());
-/// # let _ = ServiceBuilder::new().layer(layer);
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), tower::BoxError> {
+/// # let client = tower_outbound::mock::Script::new()
+/// #     .then(tower_outbound::mock::status(503))
+/// #     .then(tower_outbound::mock::ok("done"));
+/// // The errors below have to be boxed ones.
+/// let retry = RetryLayer::new(BackoffRetryLayer::openai_sdk().tower_policy());
+/// let service = ServiceBuilder::new().layer(retry).map_err(BoxError::from).service(client);
+/// let response = service.oneshot(http::Request::new("please".to_owned())).await?;
+/// assert_eq!(response.status(), 200);
+/// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
 pub struct TowerPolicy {
@@ -66,8 +73,11 @@ impl<B: Resend, RB> Policy<Request<B>, Response<RB>, BoxError> for TowerPolicy {
     }
 
     fn clone_request(&mut self, request: &Request<B>) -> Option<Request<B>> {
-        // Tower asks the service's own policy for each new call, and that call's clone for each of its retries.
-        if self.course.as_ref().is_none_or(|course| course.attempts() == 0) {
+        // Tower asks the service's own policy for each new call, and that call's clone for each of its retries, which it
+        // then sends.
+        if let Some(course) = self.course.as_mut().filter(|course| course.attempts() > 0) {
+            course.sent();
+        } else {
             let call = request.extensions().get::<Call>();
             if call.is_some_and(Call::is_retried) {
                 return None;

@@ -59,6 +59,8 @@ struct Past<RB> {
     response: Option<Response<RB>>,
     /// The last failure.
     error: ApiError,
+    /// It is among the kinds of the report. "Again" is only where it does not go again.
+    is_told: bool,
 }
 
 /// A call as it comes to this layer.
@@ -176,7 +178,8 @@ impl<S, RB: Body> Trip<S, RB> {
             None => past.retry(settings, &self.arrival, kept, &result, now, deadline),
         };
         let next = next.and_then(|until| kept.map(|_| until).ok_or(StopReason::BodySpent));
-        if again.is_none() || next.is_err() {
+        past.is_told = again.is_none() || next.is_err();
+        if past.is_told {
             past.report.kinds.push(past.error.kind());
         }
         match next {
@@ -249,6 +252,9 @@ impl<S, RB: Body> Trip<S, RB> {
         let Some(setback) = &mut self.setback else { return Err(error) };
         let past = setback.as_mut().project().past;
         past.unsent = None;
+        if !past.is_told {
+            past.report.kinds.push(past.error.kind());
+        }
         (past.report.attempts, past.report.resends) = past.made;
         let response = past.response.take();
         self.finish(response.ok_or(error), reason)
@@ -258,7 +264,16 @@ impl<S, RB: Body> Trip<S, RB> {
 impl<RB> Past<RB> {
     fn new(error: ApiError) -> Self {
         let report = RetryReport { attempts: 1, ..RetryReport::default() };
-        Self { report, made: (1, 0), last_wait: Duration::ZERO, withdrawn: None, unsent: None, response: None, error }
+        Self {
+            report,
+            made: (1, 0),
+            last_wait: Duration::ZERO,
+            withdrawn: None,
+            unsent: None,
+            response: None,
+            error,
+            is_told: false,
+        }
     }
 
     /// A layer further in asks for the request once more, and sees to the waiting: so it goes now.
@@ -286,7 +301,7 @@ impl<RB> Past<RB> {
         now: Instant,
         deadline: Option<Instant>,
     ) -> Result<Instant, StopReason> {
-        let (wait, withdrawn) = settings.decide(&Failed {
+        let (wait, unsent) = settings.decide(&Failed {
             number: self.report.attempts,
             start: arrival.start,
             deadline,
@@ -296,7 +311,7 @@ impl<RB> Past<RB> {
             outcome: outcome(result),
             now,
         })?;
-        self.unsent = Some(Unsent::new(&settings.budget, withdrawn));
+        self.unsent = Some(unsent);
         self.last_wait = wait;
         self.report.waited = self.report.waited.saturating_add(wait);
         now.checked_add(wait).ok_or(StopReason::WaitTooLong)

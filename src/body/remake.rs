@@ -15,6 +15,9 @@ use super::Resend;
 pin_project! {
     /// A body that is made anew for each sending: a multipart form, a file opened again.
     ///
+    /// The request's headers go again as they are. So each body has to be what they say: a form with the boundary of the
+    /// `Content-Type`, and as long as a `Content-Length` that is given.
+    ///
     /// ```
     /// use http_body_util::Full;
     /// use tower_outbound::body::{Remake, Resend};

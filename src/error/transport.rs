@@ -30,8 +30,8 @@ impl ApiError {
     /// whether the request can have reached the server.
     ///
     /// It looks through the whole chain of sources, and into `std::io::Error`: for an `ApiError` (given back as it is),
-    /// for [`Refused`] (never worth sending again) and [`Again`], for the time limits of tower and tokio, for the kinds of
-    /// `std::io::Error`; and, with the features of the same names, for the errors of `hyper`, `hyper-util`, `h2` and
+    /// for [`Refused`] (never worth sending again) and [`Again`], for the time limits of tower and tokio, for what
+    /// tower sheds (`LoadShed`: never sent), for the kinds of `std::io::Error`; and, with the features of the same names, for the errors of `hyper`, `hyper-util`, `h2` and
     /// `reqwest`. What it does not know is [`Unknown`](ErrorKind::Unknown), may have reached the server, and may succeed later.
     ///
     /// ```
@@ -121,6 +121,9 @@ fn by(gate: Gate) -> ErrorKind {
 fn meaning(error: &(dyn Error + 'static)) -> Option<Meaning> {
     if error.is::<tower::timeout::error::Elapsed>() || error.is::<tokio::time::error::Elapsed>() {
         return passing(ErrorKind::Timeout, true);
+    }
+    if error.is::<tower::load_shed::error::Overloaded>() {
+        return passing(ErrorKind::Overloaded, false);
     }
     if let Some(error) = error.downcast_ref::<io::Error>() {
         return from_io(error.kind());

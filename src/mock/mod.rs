@@ -10,7 +10,9 @@
 //!
 //! # A test of a retry policy
 //!
-//! A whole test file, which takes no time that a clock could show:
+//! A whole test file, which takes no time that a clock could show. It needs `tower-outbound` with the feature `mock`,
+//! `tokio` with `macros`, `rt` and `test-util`, `tower` with `util`, and `http`. The policy waits one second, then two,
+//! then three, then no more:
 //!
 //! ```
 //! use std::time::Duration;
@@ -18,7 +20,6 @@
 //! use tower_outbound::backoff_retry::{Attempt, BackoffRetryLayer, Decision, StopReason};
 //! use tower_outbound::mock::{Script, dropped, ok, status, waits};
 //!
-//! /// What is to be tested: one second, then two, then three, then no more.
 //! fn policy(attempt: &Attempt<'_>) -> Decision {
 //!     match attempt.number {
 //!         number @ 1..=3 => Decision::Retry(Duration::from_secs(number.into())),
@@ -38,15 +39,14 @@
 //! async fn in_a_stack() {
 //!     let script = Script::new().then(status(429).retry_after(5)).then(dropped()).then(ok("at last"));
 //!     let stack = ServiceBuilder::new().layer(BackoffRetryLayer::new().policy(policy)).service(script.clone());
-//!     let response = stack.oneshot(http::Request::new("please".to_owned())).await.unwrap();
-//!     assert_eq!(response.status(), 200);
+//!     assert_eq!(stack.oneshot(http::Request::new("please".to_owned())).await.unwrap().status(), 200);
 //!     script.assert_done();
 //!     script.assert_waits([5, 2].map(Duration::from_secs));
 //! }
 //! # fn main() { its_waits(); in_a_stack(); }
 //! ```
 //!
-//! With tower's own mock, which leaves it to the test to answer each request:
+//! With tower's own mock (`tower-test`), which leaves it to the test to answer each request:
 //!
 //! ```
 //! use http::{Request, Response};

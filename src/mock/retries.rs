@@ -91,7 +91,10 @@ impl Client<'_> {
             Self::Policy(policy, chance) => course.judge_alone(*policy, chance.draw(), result, now),
             Self::Layer(layer) => {
                 let traits = Traits::of(request);
-                course.judge(layer, Some(traits), result, now)
+                let decision = course.judge(layer, Some(traits), result, now);
+                // Nothing comes between a decision and the sending.
+                course.sent();
+                decision
             }
         }
     }

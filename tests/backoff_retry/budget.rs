@@ -72,3 +72,14 @@ async fn a_retry_that_is_not_sent_after_all_gives_back_what_it_took() {
     send(&layer, &script, get()).await.unwrap_err();
     assert_eq!(budget.tokens_left(), Some(45));
 }
+
+/// Somebody else's mistake is no retry.
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_panics_costs_nothing() {
+    let budget = Arc::new(Budget::retry_tokens(50));
+    let layer = every_second().budget(budget.clone()).on_retry(|_, _| panic!("not again"));
+    let script = Script::new().otherwise(overloaded());
+    let call = tokio::spawn(async move { send(&layer, &script, get()).await.map(|_| ()) });
+    assert!(call.await.unwrap_err().is_panic());
+    assert_eq!(budget.tokens_left(), Some(50));
+}

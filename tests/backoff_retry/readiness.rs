@@ -11,7 +11,7 @@ use tower_outbound::{
 };
 
 use super::{attempts, every_second, limited, overloaded, send};
-use crate::common::{Told, again, get, ms, ready, secs};
+use crate::common::{Told, again, get, ms, post, ready, report, secs};
 
 #[tokio::test(start_paused = true)]
 async fn every_attempt_is_made_on_a_clone_that_said_it_is_ready() {
@@ -133,4 +133,52 @@ async fn a_service_that_is_never_ready_again_is_waited_for_until_the_deadline() 
     let error = find_cause::<RetryError>(&*error).expect("a RetryError");
     assert_eq!((error.error().kind(), error.report().attempts), (ErrorKind::Overloaded, 1));
     assert_eq!(error.report().stopped, Some(StopReason::PastDeadline));
+}
+
+/// What tower sheds was never sent: it says so itself, and any request may go again.
+#[tokio::test(start_paused = true)]
+async fn what_was_shed_goes_again_even_a_post() {
+    let script = Script::new().strict().then(ok("first").delay(ms(1500))).then(ok("second"));
+    let stack = ServiceBuilder::new()
+        .layer(every_second())
+        .layer(tower::load_shed::LoadShedLayer::new())
+        .layer(ConcurrencyLimitLayer::new(1))
+        .service(Told(script.clone()));
+    let first = tokio::spawn(stack.clone().oneshot(post()));
+    tokio::task::yield_now().await;
+    let second = stack.oneshot(post()).await.unwrap();
+    assert_eq!((second.status().as_u16(), report(&second).attempts), (200, 3));
+    assert_eq!(report(&second).kinds, [ErrorKind::Overloaded; 2]);
+    assert_eq!(first.await.unwrap().unwrap().status(), 200);
+    script.assert_times([secs(0.0), secs(2.0)]);
+}
+
+/// The buffer takes the second attempt, and only then finds its service closed; from then on it is never ready.
+#[tokio::test(start_paused = true)]
+async fn over_a_buffer_whose_service_closes() {
+    let script = Script::new().closed_after(1).then(overloaded());
+    let stack = ServiceBuilder::new().layer(attempts(9)).layer(BufferLayer::new(4)).service(Told(script.clone()));
+    let error = timeout(secs(60.0), stack.oneshot(get())).await.expect("it ends").unwrap_err();
+    let error = find_cause::<RetryError>(&*error).expect("a RetryError");
+    assert_eq!(error.report().kinds, [ErrorKind::Overloaded, ErrorKind::Unknown]);
+    assert_eq!((error.report().attempts, error.report().stopped), (2, Some(StopReason::NotReady)));
+    script.assert_sent(1);
+}
+
+/// Retries stand in the line of a rate limit like everybody else.
+#[tokio::test(start_paused = true)]
+async fn over_a_rate_limit() {
+    let script = Script::new().strict().then_times(3, overloaded()).otherwise(ok("done"));
+    let stack = ServiceBuilder::new()
+        .layer(attempts(9))
+        .layer(BufferLayer::new(9))
+        .layer(tower::limit::RateLimitLayer::new(1, secs(5.0)))
+        .service(Told(script.clone()));
+    let calls = join_all((0..3).map(|_| stack.clone().oneshot(get())));
+    for answer in timeout(secs(600.0), calls).await.expect("no deadlock") {
+        assert_eq!(answer.unwrap().status(), 200);
+    }
+    script.assert_sent(6);
+    let times = script.times();
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= secs(5.0)), "{times:?}");
 }

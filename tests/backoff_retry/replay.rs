@@ -152,3 +152,64 @@ async fn a_body_made_anew_is_made_once_for_each_sending_that_begins() {
     assert_eq!(again.collect().await.unwrap().to_bytes(), "made");
     assert_eq!(made.load(Ordering::Relaxed), 2);
 }
+
+/// Frames of any kind, of a source that says how long it is, or does not.
+fn framed(frames: Vec<Result<Frame<Bytes>, &'static str>>) -> impl Body<Data = Bytes, Error = &'static str> {
+    StreamBody::new(stream::iter(frames))
+}
+
+#[tokio::test]
+async fn trailers_go_again_after_the_data_and_once() {
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert("x-sum", "42".parse().unwrap());
+    let frames = vec![Ok(Frame::data(Bytes::from_static(b"data"))), Ok(Frame::trailers(trailers.clone()))];
+    let body = ReplayBody::new(framed(frames), 100);
+    let (again, early) = (body.resend().expect("a body"), body.resend().expect("a body"));
+    for body in [body, again] {
+        assert!(!body.is_end_stream());
+        let whole = body.collect().await.unwrap();
+        assert_eq!(whole.trailers(), Some(&trailers));
+        assert_eq!(whole.to_bytes(), "data");
+    }
+    let mut early = early;
+    for is_data in [true, false] {
+        assert!(!early.is_end_stream(), "the trailers are to come");
+        let frame = poll_fn(|cx| Pin::new(&mut early).poll_frame(cx)).await.expect("a frame").expect("no error");
+        assert_eq!(frame.is_data(), is_data);
+    }
+    assert!(early.is_end_stream());
+    assert!(poll_fn(|cx| Pin::new(&mut early).poll_frame(cx)).await.is_none());
+    // Without data, and past the bound.
+    let body = ReplayBody::new(framed(vec![Ok(Frame::trailers(trailers.clone()))]), 0);
+    let again = body.resend().expect("a body");
+    assert_eq!(body.collect().await.unwrap().trailers(), Some(&trailers));
+    assert_eq!(again.collect().await.unwrap().trailers(), Some(&trailers));
+    let frames = vec![Ok(Frame::data(Bytes::from_static(b"data"))), Ok(Frame::trailers(trailers.clone()))];
+    let whole = ReplayBody::new(framed(frames), 3).collect().await.unwrap();
+    assert_eq!(whole.trailers(), Some(&trailers));
+    assert_eq!(whole.to_bytes(), "data");
+}
+
+#[tokio::test]
+async fn its_length_is_known_wherever_the_source_knows_it() {
+    let body = ReplayBody::new(Full::new(Bytes::from_static(b"0123456789")), 10);
+    let exact = |body: &ReplayBody<_>| body.size_hint().exact();
+    let mut first = body.resend().expect("a body");
+    assert_eq!((exact(&body), exact(&first)), (Some(10), Some(10)));
+    poll_fn(|cx| Pin::new(&mut first).poll_frame(cx)).await.expect("a frame").expect("no error");
+    assert_eq!((exact(&first), exact(&body), body.is_end_stream()), (Some(0), Some(10), false));
+    assert!(first.is_end_stream());
+    let empty = ReplayBody::new(Full::<Bytes>::default(), 10);
+    assert!(empty.is_end_stream() && empty.resend().expect("a body").is_end_stream());
+    assert_eq!(empty.size_hint().exact(), Some(0));
+}
+
+#[tokio::test]
+async fn a_source_that_fails_goes_no_more() {
+    let body = ReplayBody::new(framed(vec![Ok(Frame::data(Bytes::from_static(b"half"))), Err("no more")]), 100);
+    let kept = body.resend().expect("a body");
+    let error = body.collect().await.expect_err("it fails");
+    assert!(matches!(error, ReplayError::Source("no more")));
+    assert!(kept.resend().is_none() && !kept.is_end_stream());
+    assert!(matches!(kept.collect().await, Err(ReplayError::Gone)));
+}

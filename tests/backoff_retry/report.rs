@@ -119,3 +119,23 @@ async fn a_report_of_many_attempts_stays_small() {
     let response = send(&attempts(1_000), &script, get()).await.unwrap();
     assert_eq!((report(&response).attempts, report(&response).kinds.len()), (1_000, 16));
 }
+
+/// "Again" is no failure as long as it goes again; here it is what the call ended with.
+#[tokio::test(start_paused = true)]
+async fn what_was_to_be_sent_again_and_was_not_is_among_the_kinds() {
+    for script in [
+        Script::new().then(again(0)).then(refused()),
+        Script::new().closed_after(1).then(again(0)),
+        Script::new().closed_after(2).then_times(2, again(0)),
+    ] {
+        let error = send(&every_second(), &script, get()).await.unwrap_err();
+        let retry = find_cause::<RetryError>(&*error).expect("a RetryError");
+        assert_eq!(retry.error().kind(), ErrorKind::RateLimit);
+        assert_eq!(retry.report().kinds, [ErrorKind::RateLimit], "{error}");
+    }
+    // A failure that was told already is not told twice.
+    let script = Script::new().closed_after(1).then(overloaded());
+    let error = send(&every_second(), &script, get()).await.unwrap_err();
+    let retry = find_cause::<RetryError>(&*error).expect("a RetryError");
+    assert_eq!(retry.report().kinds, [ErrorKind::Overloaded]);
+}

@@ -174,3 +174,20 @@ async fn a_deadline_long_past_means_no_further_attempt() {
     let response = send(&every_second(), &script, with(get(), call)).await.unwrap();
     assert_eq!(report(&response).stopped, Some(StopReason::PastDeadline));
 }
+
+/// A policy's own wait that does not fit is not made to fit: it would come back before the policy said.
+#[tokio::test(start_paused = true)]
+async fn what_a_policy_asks_for_is_not_cut_short_because_there_is_a_hint() {
+    let patient = |_: &Attempt<'_>| Decision::Retry(secs(60.0));
+    for (layer, reason) in [
+        (every_second().policy(patient).max_wait(secs(20.0)), StopReason::WaitTooLong),
+        (every_second().policy(patient).max_elapsed(secs(20.0)), StopReason::PastDeadline),
+    ] {
+        for step in [limited(secs(1.0)), overloaded()] {
+            let script = Script::new().then(step);
+            let response = send(&layer, &script, get()).await.unwrap();
+            script.assert_sent(1);
+            assert_eq!((report(&response).stopped, report(&response).waited), (Some(reason), Duration::ZERO));
+        }
+    }
+}

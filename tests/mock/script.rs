@@ -157,3 +157,57 @@ async fn functions_and_silence_and_broken_bodies() {
         assert!(error.to_string().contains(what), "{error}");
     }
 }
+
+/// Else a test of a retry fails by its waits, and does not say that its script is at fault.
+#[tokio::test(start_paused = true)]
+async fn a_script_that_cannot_be_played_is_against_the_rules() {
+    for step in [status(42), ok("").header("bad name", "")] {
+        let script = Script::new().then(step);
+        script.clone().oneshot(request("/x", "")).await.unwrap_err();
+        let said = says(|| script.assert_sent(1));
+        assert!(said.contains("cannot be given") && said.contains("call 0 (POST /x)"), "{said}");
+    }
+    let script = Script::new().then(ok(""));
+    script.clone().oneshot(request("/x", &"x".repeat((1 << 20) + 1))).await.unwrap_err();
+    assert!(says(|| script.assert_sent(1)).contains("more than 1 MiB"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_assertion_stays_readable() {
+    let script = Script::new().otherwise(ok(""));
+    for _ in 0..60 {
+        script.clone().oneshot(request("/x", &"ä".repeat(100_000))).await.unwrap();
+    }
+    for said in [says(|| script.assert_sent(2)), says(|| script.assert_bodies(["other"]))] {
+        assert!(said.len() < 100_000, "{} bytes", said.len());
+        assert!(said.contains("ää…") && said.contains("200000 bytes") && said.contains("10 more"), "{said}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_after_all_time_never_comes() {
+    let script = Script::new().then(ok("").delay(std::time::Duration::MAX));
+    assert!(timeout(secs(3600), script.clone().oneshot(request("/", ""))).await.is_err());
+    script.assert_done();
+}
+
+/// As promised: a user's whole test file in 25 lines.
+#[test]
+fn the_test_files_in_the_docs_are_short() {
+    let docs = include_str!("../../src/mock/mod.rs").lines().filter_map(|line| line.strip_prefix("//!"));
+    let mut lengths = Vec::new();
+    let mut length = None;
+    for line in docs.map(str::trim_start) {
+        match (line, length) {
+            ("```", None) => length = Some(0),
+            ("```", Some(lines)) => {
+                lengths.push(lines);
+                length = None;
+            }
+            (line, Some(lines)) if line != "#" && !line.starts_with("# ") => length = Some(lines + 1),
+            _ => {}
+        }
+    }
+    assert_eq!(lengths.len(), 2);
+    assert!(lengths.iter().all(|lines| (15..=25).contains(lines)), "{lengths:?}");
+}

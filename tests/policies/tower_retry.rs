@@ -6,7 +6,7 @@ use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, retry::RetryLa
 use tower_outbound::{
     Call, Gate, Refused,
     backoff_retry::{Backoff, BackoffRetryLayer, Budget, Idempotent, Repeat, Standard},
-    mock::{MockBody, Script, Step, dropped, ok, status},
+    mock::{MockBody, Script, Step, dropped, never, ok, status},
     nz,
 };
 
@@ -148,4 +148,34 @@ async fn a_body_that_went_too_far_is_not_sent_again() {
         assert_eq!(response.status().is_success(), sent == 2);
         script.assert_bodies(vec!["please"; sent]);
     }
+}
+
+/// As in the layer: what was taken for a retry that is not sent is there again, and what was sent is paid for.
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_is_not_sent_gives_back_what_it_took() {
+    let budget = std::sync::Arc::new(Budget::retry_tokens(50));
+    let layer = BackoffRetryLayer::aws_standard().hold_jitter(1.0).budget(budget.clone());
+    for (step, left) in [(never(), 45), (ok(""), 50)] {
+        let script = Script::new().then(status(500)).then(step);
+        let call = under_tower(&layer, &script).oneshot(post());
+        let mut call = std::pin::pin!(call);
+        assert!(tokio::time::timeout(ms(500), &mut call).await.is_err());
+        assert_eq!(budget.tokens_left(), Some(45), "taken, and not sent yet");
+        let _ = tokio::time::timeout(secs(9), &mut call).await;
+        script.assert_done();
+        assert_eq!(budget.tokens_left(), Some(left));
+        if left < 50 {
+            // Sent, and its answer not waited for: it is paid for.
+            for _ in 0..5 {
+                under_tower(&layer, &Script::new().then(ok(""))).oneshot(post()).await.unwrap();
+            }
+        }
+    }
+    let script = Script::new().then(status(500));
+    let call = under_tower(&layer, &script).oneshot(post());
+    assert!(tokio::time::timeout(ms(500), call).await.is_err());
+    assert_eq!(budget.tokens_left(), Some(50), "dropped while it waited");
+    let closed = Script::new().closed_after(1).then(status(500));
+    under_tower(&layer, &closed).oneshot(post()).await.unwrap_err();
+    assert_eq!(budget.tokens_left(), Some(50), "never ready again");
 }

@@ -1,16 +1,34 @@
 //! What a test says of a script that was played. Each panics, at the caller's line, with what was sent.
 
-use std::{fmt::Write, time::Duration};
+use std::{
+    fmt::{Debug, Write},
+    time::Duration,
+};
 
-use super::Script;
+use super::{Script, sent::Shown};
+
+/// As many items of a list are shown.
+const MAX_ITEMS: usize = 50;
+
+/// The beginning of a list, for people.
+fn shown<T: Debug>(list: &[T]) -> String {
+    match list.get(..MAX_ITEMS) {
+        Some(start) if start.len() < list.len() => format!("{start:?} and {} more", list.len() - start.len()),
+        _ => format!("{list:?}"),
+    }
+}
 
 impl Script {
     /// Everything that was sent, for the message of a failed assertion.
     fn told(&self) -> String {
         let mut text = String::new();
-        for (n, sent) in self.shared().sent.iter().take(50).enumerate() {
+        let shared = self.shared();
+        for (n, sent) in shared.sent.iter().take(MAX_ITEMS).enumerate() {
             // Writing to a String does not fail.
             let _ = write!(text, "\n  {n}: {sent:?}");
+        }
+        if let Some(more) = shared.count.checked_sub(MAX_ITEMS).filter(|more| *more > 0) {
+            let _ = write!(text, "\n  and {more} more");
         }
         text
     }
@@ -22,9 +40,16 @@ impl Script {
     }
 
     #[track_caller]
-    fn assert_list<T: PartialEq + std::fmt::Debug>(&self, what: &str, got: &[T], expected: &[T]) {
+    fn assert_list<T: PartialEq + Debug>(&self, what: &str, got: &[T], expected: &[T]) {
         self.assert_rules();
-        assert!(got == expected, "{what}: got {got:?}, expected {expected:?}; sent were:{}", self.told());
+        let same = got.iter().zip(expected).take_while(|(got, expected)| got == expected).count();
+        assert!(
+            got == expected,
+            "{what} differ from call {same} on: got {}, expected {}; sent were:{}",
+            shown(got),
+            shown(expected),
+            self.told(),
+        );
     }
 
     /// Exactly so many calls were made.
@@ -66,8 +91,9 @@ impl Script {
     /// If not.
     #[track_caller]
     pub fn assert_bodies<'a>(&self, bodies: impl IntoIterator<Item = &'a str>) {
-        let got: Vec<String> = self.calls().iter().map(|sent| sent.text().into_owned()).collect();
-        let expected: Vec<String> = bodies.into_iter().map(str::to_owned).collect();
+        let calls = self.calls();
+        let got: Vec<Shown<'_>> = calls.iter().map(|sent| Shown(&sent.body)).collect();
+        let expected: Vec<Shown<'_>> = bodies.into_iter().map(|body| Shown(body.as_bytes())).collect();
         self.assert_list("bodies", &got, &expected);
     }
 

@@ -1,11 +1,11 @@
 //! [`Script`]: a service that answers as it was told.
 
 mod asserts;
+mod sent;
 mod service;
 mod step;
 
 use std::{
-    borrow::Cow,
     collections::{HashMap, VecDeque},
     fmt,
     pin::Pin,
@@ -13,15 +13,16 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{HeaderMap, Method, Uri};
 use tokio::time::{Instant, Sleep};
 
+pub use sent::Sent;
 pub use service::ScriptFuture;
 pub use step::{Step, answer, dropped, never, ok, status};
 
 /// Calls remembered, the first ones; further calls are still answered and counted.
 const MAX_SENT: usize = 100_000;
+/// Wrongs remembered, the first ones.
+const MAX_WRONGS: usize = 100;
 
 /// A service that answers as it was told, call by call, and remembers what it was sent.
 ///
@@ -92,70 +93,6 @@ struct Shared {
     first: Option<Instant>,
 }
 
-/// A request as the script saw it.
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct Sent {
-    /// When it was sent, counted from the first one.
-    pub at: Duration,
-    /// When it was answered, or the connection dropped; `None` where it was not, or not yet.
-    pub answered: Option<Duration>,
-    /// Its method.
-    pub method: Method,
-    /// Its URI.
-    pub uri: Uri,
-    /// Its headers.
-    pub headers: HeaderMap,
-    /// Its body; of one larger than 1 MiB nothing is kept, and the call fails.
-    pub body: Bytes,
-}
-
-impl Sent {
-    /// A request that is sent at once, before its body is read.
-    pub(in crate::mock) fn of<B>(request: &http::Request<B>) -> Self {
-        Self {
-            at: Duration::ZERO,
-            answered: None,
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            headers: request.headers().clone(),
-            body: Bytes::new(),
-        }
-    }
-
-    /// The first value of this header, where it is readable text.
-    #[must_use]
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-
-    /// The body as text.
-    #[must_use]
-    pub fn text(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(&self.body)
-    }
-
-    /// The body as JSON, if it is that.
-    #[must_use]
-    pub fn json(&self) -> Option<serde_json::Value> {
-        serde_json::from_slice(&self.body).ok()
-    }
-}
-
-/// Without the values of headers: one may be a key.
-impl fmt::Debug for Sent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sent")
-            .field("at", &self.at)
-            .field("answered", &self.answered)
-            .field("method", &self.method)
-            .field("path", &self.uri.path())
-            .field("headers", &self.headers.keys().collect::<Vec<_>>())
-            .field("body", &self.text())
-            .finish()
-    }
-}
-
 impl Default for Script {
     fn default() -> Self {
         Self::new()
@@ -188,6 +125,12 @@ impl Shared {
     fn next(&mut self, path: &str) -> Option<Step> {
         let steps = self.paths.get_mut(path).unwrap_or(&mut self.steps);
         steps.pop_front().or_else(|| self.otherwise.clone())
+    }
+
+    fn note_wrong(&mut self, wrong: String) {
+        if self.wrongs.len() < MAX_WRONGS {
+            self.wrongs.push(wrong);
+        }
     }
 
     fn since_first(&mut self, now: Instant) -> Duration {
@@ -292,7 +235,8 @@ impl Script {
         shared.sent.windows(2).map(|pair| pair[1].at.saturating_sub(pair[0].answered.unwrap_or(pair[0].at))).collect()
     }
 
-    /// What went against the rules: calls past the end of the script, and calls without readiness.
+    /// What went against the rules: calls past the end of the script, calls without readiness, and answers that cannot be
+    /// given. The first 100 of them.
     #[must_use]
     pub fn wrongs(&self) -> Vec<String> {
         self.shared().wrongs.clone()

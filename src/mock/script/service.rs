@@ -90,9 +90,7 @@ impl Script {
             MockErrorKind::ScriptEnded
         };
         let error = MockError::new(kind, what);
-        if shared.wrongs.len() < 100 {
-            shared.wrongs.push(error.to_string());
-        }
+        shared.note_wrong(error.to_string());
         (index, Err(error))
     }
 
@@ -162,8 +160,19 @@ where
                     };
                     let next = match result {
                         Some(result) => {
-                            State::Answering { sleep: sleep_until(*this.begun + wait), result: Some(result) }
+                            if let Err(error) = &result
+                                && error.kind() == MockErrorKind::BadScript
+                            {
+                                let Sent { method, uri, .. } = this.sent;
+                                let wrong = format!("{error}: call {} ({method} {})", this.index, uri.path());
+                                this.script.shared().note_wrong(wrong);
+                            }
+                            this.begun.checked_add(wait).map(|at| (at, result))
                         }
+                        None => None,
+                    };
+                    let next = match next {
+                        Some((at, result)) => State::Answering { sleep: sleep_until(at), result: Some(result) },
                         None => State::Never,
                     };
                     this.state.set(next);

@@ -1,11 +1,8 @@
-//! How many retries a whole process may make: [`Budget`].
-//!
-//! Retries help against a fault that hits one call, and harm when it hits all: then they are the load that keeps the
-//! server down. A budget allows the first and ends the second.
+//! A share of the traffic, and a floor.
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -13,29 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::ErrorKind;
-
-/// A limit on the retries of all calls through one layer and its clones.
-///
-/// ```
-/// use tower_outbound::backoff_retry::{BackoffRetryLayer, Budget};
-///
-/// // At most one retry to every ten calls, or one a second where there are few calls.
-/// let retry = BackoffRetryLayer::new().budget(Budget::share_of_traffic(0.1).floor(1.0));
-/// ```
-#[derive(Debug)]
-pub struct Budget(Kind);
-
-#[derive(Debug)]
-enum Kind {
-    Unlimited,
-    Tokens(Tokens),
-    Share(Share),
-}
-
-/// A retry, and one after a timeout, in retry tokens. Source: aws-smithy-runtime, standard mode.
-const RETRY_COST: u64 = 5;
-const TIMEOUT_COST: u64 = 10;
+use super::Withdrawn;
 
 /// The seconds over which traffic is counted. Source: Finagle's `RetryBudget`.
 const WINDOW: u64 = 10;
@@ -46,172 +21,14 @@ const WHOLE: u64 = 1_000_000_000;
 /// More retries to a call than anybody makes.
 const MOST: f64 = 1e6;
 
-/// Default for [`Budget::floor`]. Finagle's is 10 for each client; the simulator's outage, which many quiet clients
+/// Default for [`Budget::floor`](super::Budget::floor). Finagle's is 10 for each client; the simulator's outage, which many quiet clients
 /// keep up at 1, ends at this.
 const FLOOR: f64 = 0.1;
 /// What a quiet client may retry at once: a handful of calls with all their attempts.
 const BURST: f64 = 10.0;
 
-impl Budget {
-    /// No limit but that of each call.
-    #[must_use]
-    pub fn unlimited() -> Self {
-        Self(Kind::Unlimited)
-    }
-
-    /// A bucket of retry tokens: a retry takes 5, after a timeout 10; a success on the first try gives back 1, one
-    /// after retries what the last of them took. With 500, 100 retries more than successes pay for.
-    ///
-    /// Source: the AWS SDKs' standard mode.
-    #[must_use]
-    pub fn retry_tokens(capacity: u32) -> Self {
-        let capacity = u64::from(capacity);
-        Self(Kind::Tokens(Tokens { capacity, left: AtomicU64::new(capacity) }))
-    }
-
-    /// At most `share` retries to a call, over the last 10 s; where there are few calls, one every 10 s, and ten at once
-    /// after a quiet time.
-    ///
-    /// What the calls of the last 10 s allow may be used at once. So with 0.1, if all calls fail, the first 10 s of an
-    /// outage bring the server up to 1.2 times the calls, and from then on it is 1.1. Fractions are kept, however few calls
-    /// there are: with 0.1 and no floor it is every tenth call. An older allowance than 10 s is gone.
-    ///
-    /// A share below 0, or that is no number, is 0. Source: Finagle and Google's SRE book allow 0.1 to 0.2.
-    #[must_use]
-    pub fn share_of_traffic(share: f64) -> Self {
-        let share = if share.is_finite() { share.clamp(0.0, MOST) } else { 0.0 };
-        Self(Kind::Share(Share::new((share * WHOLE as f64).round() as u64, FLOOR)))
-    }
-
-    /// For [`share_of_traffic`](Self::share_of_traffic): so many retries a second are allowed however few calls there
-    /// are. Default: 0.1. What was not used adds up to 10 s of it, and to 10 retries at the least; 0 is none at all.
-    ///
-    /// Every process has a budget of its own, so that the server gets this much from each. In the simulator 200 quiet
-    /// clients keep a server down long after its outage at 1, and at Finagle's 10; at 0.1 it is up again in seconds.
-    #[must_use]
-    pub fn floor(mut self, per_second: f64) -> Self {
-        if let Kind::Share(share) = &mut self.0 {
-            share.floor = if per_second.is_finite() { per_second.max(0.0) } else { 0.0 };
-        }
-        self
-    }
-
-    /// The same limits, with nothing used.
-    #[cfg(feature = "mock")]
-    pub(super) fn afresh(&self) -> Self {
-        match &self.0 {
-            Kind::Unlimited => Self::unlimited(),
-            Kind::Tokens(tokens) => {
-                Self(Kind::Tokens(Tokens { capacity: tokens.capacity, left: AtomicU64::new(tokens.capacity) }))
-            }
-            Kind::Share(share) => Self(Kind::Share(Share::new(share.share, share.floor))),
-        }
-    }
-
-    /// A call begins.
-    #[inline]
-    pub(super) fn call(&self, now: Instant) {
-        if let Kind::Share(share) = &self.0 {
-            share.call(now);
-        }
-    }
-
-    /// Takes what a retry after such a failure costs; `None` if that is not there.
-    pub(super) fn withdraw(&self, kind: ErrorKind, now: Instant) -> Option<Withdrawn> {
-        match &self.0 {
-            Kind::Unlimited => Some(Withdrawn::Nothing),
-            Kind::Tokens(tokens) => tokens.take(if kind == ErrorKind::Timeout { TIMEOUT_COST } else { RETRY_COST }),
-            Kind::Share(share) => share.take(now),
-        }
-    }
-
-    /// What was taken for a retry that was not sent.
-    pub(super) fn give_back(&self, withdrawn: Withdrawn) {
-        match (&self.0, withdrawn) {
-            (Kind::Tokens(tokens), Withdrawn::Tokens(amount)) => tokens.give(amount),
-            (Kind::Share(share), Withdrawn::Share { slot, floor }) => share.give(slot, floor),
-            _ => {}
-        }
-    }
-
-    /// A call succeeded; `withdrawn` is what its last retry took.
-    pub(super) fn succeeded(&self, withdrawn: Option<Withdrawn>) {
-        if let Kind::Tokens(tokens) = &self.0 {
-            tokens.give(match withdrawn {
-                Some(Withdrawn::Tokens(amount)) => amount,
-                _ => 1,
-            });
-        }
-    }
-
-    /// Retry tokens left; `None` for a budget that is not counted in them.
-    #[must_use]
-    pub fn tokens_left(&self) -> Option<u64> {
-        match &self.0 {
-            Kind::Tokens(tokens) => Some(tokens.left.load(Ordering::Relaxed)),
-            _ => None,
-        }
-    }
-}
-
-/// What one retry took.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Withdrawn {
-    Nothing,
-    Tokens(u64),
-    /// From the allowance of this second, if there was one; and so much from the floor's.
-    Share {
-        slot: Option<u64>,
-        floor: f64,
-    },
-}
-
-/// What was taken for a retry that is not sent yet: given back if it never is.
-pub(super) struct Unsent(Option<(Arc<Budget>, Withdrawn)>);
-
-impl Unsent {
-    pub(super) fn new(budget: &Arc<Budget>, withdrawn: Withdrawn) -> Self {
-        Self(Some((Arc::clone(budget), withdrawn)))
-    }
-
-    /// It is sent now.
-    pub(super) fn sent(mut self) -> Option<Withdrawn> {
-        self.0.take().map(|(_, withdrawn)| withdrawn)
-    }
-}
-
-impl Drop for Unsent {
-    fn drop(&mut self) {
-        if let Some((budget, withdrawn)) = self.0.take() {
-            budget.give_back(withdrawn);
-        }
-    }
-}
-
 #[derive(Debug)]
-struct Tokens {
-    capacity: u64,
-    left: AtomicU64,
-}
-
-impl Tokens {
-    fn take(&self, cost: u64) -> Option<Withdrawn> {
-        self.left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(cost))
-            .is_ok()
-            .then_some(Withdrawn::Tokens(cost))
-    }
-
-    fn give(&self, amount: u64) {
-        // Full is the usual case, and then nothing is written.
-        let _ = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-            (left < self.capacity).then(|| left.saturating_add(amount).min(self.capacity))
-        });
-    }
-}
-
-#[derive(Debug)]
-struct Share {
+pub(super) struct Share {
     /// In parts of a [`WHOLE`].
     share: u64,
     floor: f64,
@@ -241,6 +58,22 @@ struct Books {
 }
 
 impl Share {
+    /// So many retries to a call, with the default floor.
+    pub(super) fn of(share: f64) -> Self {
+        let share = if share.is_finite() { share.clamp(0.0, MOST) } else { 0.0 };
+        Self::new((share * WHOLE as f64).round() as u64, FLOOR)
+    }
+
+    pub(super) fn set_floor(&mut self, per_second: f64) {
+        self.floor = if per_second.is_finite() { per_second.max(0.0) } else { 0.0 };
+    }
+
+    /// With nothing used.
+    #[cfg(feature = "mock")]
+    pub(super) fn afresh(&self) -> Self {
+        Self::new(self.share, self.floor)
+    }
+
     fn new(share: u64, floor: f64) -> Self {
         Self {
             share,
@@ -260,7 +93,7 @@ impl Share {
     /// Every call passes here: the books are opened once a second, and nobody waits for who does it. Two times are
     /// compared for a fraction of what their difference costs.
     #[inline]
-    fn call(&self, now: Instant) {
+    pub(super) fn call(&self, now: Instant) {
         if let Ok(mut next) = self.next.try_lock()
             && next.is_none_or(|next| now >= next)
         {
@@ -302,7 +135,7 @@ impl Share {
         if self.floor > 0.0 { (self.floor * WINDOW as f64).max(BURST) } else { 0.0 }
     }
 
-    fn take(&self, now: Instant) -> Option<Withdrawn> {
+    pub(super) fn take(&self, now: Instant) -> Option<Withdrawn> {
         let mut books = self.open(self.second(now));
         let second = self.second.load(Ordering::Relaxed);
         let most = self.most();
@@ -319,7 +152,7 @@ impl Share {
         is_allowed.then_some(Withdrawn::Share { slot, floor: taken })
     }
 
-    fn give(&self, slot: Option<u64>, floor: f64) {
+    pub(super) fn give(&self, slot: Option<u64>, floor: f64) {
         let mut books = self.books();
         // What would be too old by now is gone.
         if let Some(slot) = slot.filter(|slot| slot + WINDOW >= self.second.load(Ordering::Relaxed)) {
@@ -360,7 +193,8 @@ impl Books {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Budget, *};
+    use crate::ErrorKind;
 
     /// So many calls a second for so many seconds, each failing until the budget says no; the load as a multiple.
     fn load(budget: &Budget, per_second: u32, seconds: u32, start: Instant) -> f64 {
@@ -439,21 +273,6 @@ mod tests {
         let now = start + Duration::from_secs(86_400);
         let allowed = (0..1000).filter(|_| budget.withdraw(ErrorKind::Server, now).is_some()).count();
         assert_eq!(allowed, 10);
-    }
-
-    #[test]
-    fn retry_tokens_are_priced_by_kind_and_given_back() {
-        let budget = Budget::retry_tokens(500);
-        let now = Instant::now();
-        assert_eq!(budget.withdraw(ErrorKind::Timeout, now), Some(Withdrawn::Tokens(10)));
-        let last = budget.withdraw(ErrorKind::Server, now);
-        assert_eq!((last, budget.tokens_left()), (Some(Withdrawn::Tokens(5)), Some(485)));
-        budget.succeeded(last);
-        budget.succeeded(None);
-        assert_eq!(budget.tokens_left(), Some(491));
-        let small = Budget::retry_tokens(5);
-        assert!(small.withdraw(ErrorKind::Server, now).is_some());
-        assert!(small.withdraw(ErrorKind::Server, now).is_none());
     }
 
     /// So many retries are allowed at this moment.
