@@ -158,14 +158,14 @@ impl ApiError {
         Self { status: Some(status), body_in_memory, words, ..Self::new(kind, retry) }
     }
 
-    /// Without the cause, and what it says.
-    #[cfg(feature = "key-check")]
-    /// Whether the one is a clone of the other, and no other answer with the same words.
+    /// Whether the one is a clone of the other, and no other answer with the same words. One without words is not known.
     #[cfg(feature = "key-check")]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        self.words.as_ref().zip(other.words.as_ref()).is_some_and(|(one, other)| Arc::ptr_eq(one, other))
     }
 
+    /// Without the cause, and what it says.
+    #[cfg(feature = "key-check")]
     pub(crate) fn without_source(mut self) -> Self {
         if self.words.is_some() {
             self.words().source = None;
