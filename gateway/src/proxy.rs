@@ -1,6 +1,6 @@
 //! One call, on its way through.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, task::Poll};
 
 use axum::body::Body;
 use http::{
@@ -9,7 +9,6 @@ use http::{
 };
 use http_body_util::Either;
 use hyper::body::Incoming;
-use tokio::sync::watch;
 use tower::{BoxError, Service, ServiceExt};
 use tower_outbound::{
     TokenCost,
@@ -24,6 +23,7 @@ use crate::{
     headers,
     intake::{Intake, is_json},
     metrics::{InFlight, Metrics},
+    stop::{Stage, Stop},
     target::Target,
 };
 
@@ -32,8 +32,7 @@ pub(crate) struct Proxy<S> {
     pub(crate) stack: S,
     pub(crate) rules: Rules,
     pub(crate) metrics: Arc<Metrics>,
-    /// Whether the time is over that calls have to end in.
-    pub(crate) closing: watch::Receiver<bool>,
+    pub(crate) stop: Arc<Stop>,
 }
 
 #[derive(Debug)]
@@ -58,13 +57,13 @@ where
     /// Forwards a call, and its answer as it comes.
     pub(crate) async fn forward(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Answer<B>> {
         let mut call = self.metrics.begin();
-        let mut closing = self.closing.clone();
-        let result = tokio::select! {
-            biased;
-            result = self.exchange(peer, request) => result,
-            // Not before: who could end the wait is there for as long as this is.
-            Ok(_) = closing.wait_for(|is_over| *is_over) => Err(Problem::stopping()),
-        };
+        let mut exchange = pin!(self.exchange(peer, request));
+        // The connection is woken when the time is over, and asks this then.
+        let result = poll_fn(|cx| match exchange.as_mut().poll(cx) {
+            Poll::Pending if self.stop.stage() == Stage::Over => Poll::Ready(Err(Problem::stopping())),
+            result => result,
+        })
+        .await;
         match result {
             Ok(mut response) => {
                 inbound(&mut response, &self.metrics);
