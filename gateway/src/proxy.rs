@@ -19,7 +19,7 @@ use tower_outbound::{
 use crate::{
     body::{Keeping, Upload},
     errors::{Problem, SHOULD_RETRY},
-    guard::{Guard, strip_keys},
+    guard::{Guard, strip_keys, without_keys},
     headers,
     intake::{Intake, is_json},
     metrics::{InFlight, Metrics},
@@ -43,6 +43,8 @@ pub(crate) struct Rules {
     pub(crate) has_key: bool,
     /// Where the gateway's goes, if not in `Authorization`.
     pub(crate) key_header: Option<HeaderName>,
+    /// Those in the query are not.
+    pub(crate) keep_query_keys: bool,
     pub(crate) accept_encoding: bool,
     pub(crate) intake: Intake,
 }
@@ -109,6 +111,8 @@ impl Rules {
         let uri = self.target.locate(&parts.uri).ok_or_else(|| {
             Problem::invalid(StatusCode::BAD_REQUEST, "The gateway forwards only requests for a path.")
         })?;
+
+        let uri = if self.has_key && !self.keep_query_keys { without_keys(uri) } else { uri };
 
         let mut headers = parts.headers;
         self.prepare(&mut headers);

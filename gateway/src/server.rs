@@ -7,9 +7,7 @@ use bytes::Bytes;
 use http::{Request, header::AUTHORIZATION};
 use http_body_util::Either;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::{
-    rt::TokioIo,
-};
+use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -76,6 +74,7 @@ impl Gateway {
             guard: Guard::new(secrets),
             has_key: key.is_some(),
             key_header,
+            keep_query_keys: options.keep_query_keys,
             accept_encoding: options.accept_encoding,
             intake: Intake::new(
                 options.replay_kib.saturating_mul(1 << 10),
