@@ -12,9 +12,17 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use reqwest_middleware::ClientBuilder;
 use tokio::time::Instant;
 use tower::{BoxError, Layer, ServiceExt};
-use tower_outbound::{body::ReplayBody, bridge::reqwest::ReqwestService, stack};
+use tower_outbound::{
+    body::ReplayBody,
+    bridge::{
+        reqwest::{ReqwestService, same_origin},
+        reqwest_middleware::TowerMiddleware,
+    },
+    stack,
+};
 
 const CHUNK: usize = 64 * 1024;
 /// For the sockets' buffers, the runtime and the one megabyte of a stream that is kept.
@@ -79,6 +87,14 @@ async fn main() -> Result<(), BoxError> {
         let response = client.post(server.url("/")).body(reqwest::Body::wrap_stream(chunks(size))).send().await?;
         let back = count(reqwest::Body::from(response)).await;
         report("reqwest", http2, (size, back), start, before)?;
+
+        let start = Instant::now();
+        let builder = reqwest::Client::builder().no_proxy().redirect(same_origin());
+        let builder = if http2 { builder.http2_prior_knowledge() } else { builder };
+        let client = ClientBuilder::new(builder.build()?).with(TowerMiddleware::new(stack.clone())).build();
+        let response = client.post(server.url("/")).body(reqwest::Body::wrap_stream(chunks(size))).send().await?;
+        let back = count(reqwest::Body::from(response)).await;
+        report("reqwest-middleware", http2, (size, back), start, before)?;
     }
     Ok(())
 }

@@ -17,11 +17,12 @@ use tower_outbound::body::{ReplayBody, ReplayError, Resend};
 /// The part that a body has of the room for all of them, given back when no copy of the body is left.
 pub(crate) type Share = Arc<OwnedSemaphorePermit>;
 
-/// A request's body: in memory, or streamed as it comes and kept as far as it may have to go again.
+/// A request's body: in memory, or streamed as it comes and kept as far as it may have to go again. What is large and rare is
+/// in a box: a request is moved about a good deal.
 #[derive(Debug)]
 pub(crate) enum Upload {
-    Whole { content: Bytes, trailers: Option<HeaderMap>, share: Option<Share> },
-    Streamed { body: ReplayBody<Rest>, share: Option<Share> },
+    Whole { content: Bytes, trailers: Option<Box<HeaderMap>>, share: Option<Share> },
+    Streamed { body: Box<ReplayBody<Rest>>, share: Option<Share> },
 }
 
 impl Upload {
@@ -36,7 +37,7 @@ impl Resend for Upload {
             Self::Whole { content, trailers, share } => {
                 Self::Whole { content: content.clone(), trailers: trailers.clone(), share: share.clone() }
             }
-            Self::Streamed { body, share } => Self::Streamed { body: body.resend()?, share: share.clone() },
+            Self::Streamed { body, share } => Self::Streamed { body: Box::new(body.resend()?), share: share.clone() },
         })
     }
 
@@ -57,8 +58,8 @@ impl Body for Upload {
             Self::Whole { content, .. } if !content.is_empty() => {
                 Poll::Ready(Some(Ok(Frame::data(std::mem::take(content)))))
             }
-            Self::Whole { trailers, .. } => Poll::Ready(trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),
-            Self::Streamed { body, .. } => Pin::new(body).poll_frame(cx),
+            Self::Whole { trailers, .. } => Poll::Ready(trailers.take().map(|trailers| Ok(Frame::trailers(*trailers)))),
+            Self::Streamed { body, .. } => Pin::new(&mut **body).poll_frame(cx),
         }
     }
 

@@ -8,6 +8,7 @@ use std::{
 use http::{
     HeaderMap, HeaderName, StatusCode, Uri,
     header::{AUTHORIZATION, HOST, ORIGIN},
+    uri::PathAndQuery,
 };
 use tower::BoxError;
 use tower_outbound::ApiKey;
@@ -54,6 +55,8 @@ const KEY_HEADERS: [HeaderName; 3] = [
     HeaderName::from_static("x-api-key"),
     HeaderName::from_static("x-goog-api-key"),
 ];
+/// And where they take them in the query: Gemini's, and what others call it.
+const KEY_PARAMETERS: [&str; 5] = ["key", "api_key", "api-key", "apikey", "access_token"];
 /// What a browser says of who made it ask.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -62,6 +65,24 @@ pub(crate) fn strip_keys(headers: &mut HeaderMap, key_header: Option<&HeaderName
     for name in KEY_HEADERS.iter().chain([&AUTHORIZATION]).chain(key_header) {
         headers.remove(name);
     }
+}
+
+/// The same place, without what is a key in its query.
+pub(crate) fn without_keys(place: Uri) -> Uri {
+    let is_key = |pair: &&str| {
+        let name = pair.split('=').next().unwrap_or_default();
+        KEY_PARAMETERS.iter().any(|key| name.eq_ignore_ascii_case(key))
+    };
+    let query = place.query().unwrap_or_default();
+    if !query.split('&').any(|pair| is_key(&pair)) {
+        return place;
+    }
+    let kept: Vec<_> = query.split('&').filter(|pair| !is_key(pair)).collect();
+    let kept = if kept.is_empty() { place.path().to_owned() } else { format!("{}?{}", place.path(), kept.join("&")) };
+    let mut parts = place.into_parts();
+    // What was one before is one without a part of it; else no query goes on at all.
+    parts.path_and_query = Some(kept.parse().unwrap_or(PathAndQuery::from_static("/")));
+    Uri::from_parts(parts).unwrap_or_default()
 }
 
 #[derive(Clone)]
@@ -213,6 +234,19 @@ mod tests {
             given.extend(origin.map(|origin| (ORIGIN, HeaderValue::from_static(origin))));
             let admitted = Guard::Loopback.admit("127.0.0.1:1".parse().unwrap(), &given);
             assert_eq!(admitted.is_ok(), expected, "{site} {origin:?}");
+        }
+    }
+
+    #[test]
+    fn no_key_is_left_in_a_query() {
+        for (place, expected) in [
+            ("https://a/v1/x?key=AIza-1", "https://a/v1/x"),
+            ("https://a/v1/x?alt=sse&key=AIza-1&a=b%20c", "https://a/v1/x?alt=sse&a=b%20c"),
+            ("https://a/v1/x?KEY=1&key=2&api_key=3&Api-Key=4&apikey&access_token=5", "https://a/v1/x"),
+            ("https://a/v1/x?monkey=1&keys=2&a=key", "https://a/v1/x?monkey=1&keys=2&a=key"),
+            ("https://a/v1/x", "https://a/v1/x"),
+        ] {
+            assert_eq!(without_keys(place.parse().unwrap()), expected, "{place}");
         }
     }
 

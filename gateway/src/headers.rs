@@ -6,7 +6,7 @@ use http::{
 };
 
 /// RFC 9110, section 7.6.1. `Trailer` is not among them: trailers go through.
-const HOP_BY_HOP: [HeaderName; 8] = [
+static HOP_BY_HOP: [HeaderName; 8] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -19,16 +19,34 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 
 /// Takes out what is for this hop alone, what `Connection` names included.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    // One walk finds out whether there are any: each removal by name costs as much.
-    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+    // One walk finds out which are there: each removal by name costs as much, there or not.
+    let there = headers.keys().filter_map(hop_by_hop).fold(0_u8, |there, place| there | 1 << place);
+    if there == 0 {
         return;
     }
     for name in connection_options(headers) {
         headers.remove(name);
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
+    for (place, name) in HOP_BY_HOP.iter().enumerate() {
+        if there & 1 << place != 0 {
+            headers.remove(name);
+        }
     }
+}
+
+/// Its place among them, if it is one. By the length first: of the others hardly any is compared.
+fn hop_by_hop(name: &HeaderName) -> Option<usize> {
+    Some(match name.as_str() {
+        "connection" => 0,
+        "keep-alive" => 1,
+        "proxy-connection" => 2,
+        "proxy-authenticate" => 3,
+        "proxy-authorization" => 4,
+        "te" => 5,
+        "transfer-encoding" => 6,
+        "upgrade" => 7,
+        _ => return None,
+    })
 }
 
 /// The headers that `Connection` names. Nearly always it says `keep-alive` or `close` alone.
@@ -58,6 +76,14 @@ pub(crate) fn take_trailers(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_is_known_by_its_name() {
+        for (place, name) in HOP_BY_HOP.iter().enumerate() {
+            assert_eq!(hop_by_hop(name), Some(place), "{name}");
+        }
+        assert_eq!(hop_by_hop(&HeaderName::from_static("trailer")), None);
+    }
 
     #[test]
     fn only_what_is_for_the_hop_goes() {

@@ -7,10 +7,13 @@ use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::sync::Semaphore;
 use tower_outbound::body::ReplayBody;
 
-use crate::body::{Rest, Share, Upload};
+use crate::{
+    body::{Rest, Share, Upload},
+    limit::Limit,
+};
 
 /// A body of JSON that is not whole by then goes on as a stream.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -22,6 +25,7 @@ pub(crate) struct Intake {
     most: usize,
     /// Of all, in bytes.
     room: Arc<Semaphore>,
+    patience: Arc<Limit>,
 }
 
 impl Intake {
@@ -29,7 +33,8 @@ impl Intake {
     pub(crate) fn new(most: usize, of_all: usize) -> Self {
         // A share is counted in 32 bits.
         let most = most.min(u32::MAX as usize);
-        Self { most, room: Arc::new(Semaphore::new(of_all.min(Semaphore::MAX_PERMITS))) }
+        let room = Arc::new(Semaphore::new(of_all.min(Semaphore::MAX_PERMITS)));
+        Self { most, room, patience: Limit::new(PATIENCE) }
     }
 
     /// The body as it goes on. JSON is read before: by what is in it the meter tells quotas apart and reckons the cost,
@@ -49,10 +54,15 @@ impl Intake {
             return Ok(streamed(Bytes::new(), body, most, Some(share)));
         }
         let mut read = Read::default();
-        let end = timeout(PATIENCE, read.fill(&mut body, most)).await.ok().transpose()?;
+        let end = tokio::select! {
+            biased;
+            end = read.fill(&mut body, most) => Some(end?),
+            () = self.patience.begin() => None,
+        };
         let content = read.content();
         Ok(match end {
             Some(End::Whole(trailers)) => {
+                let trailers = trailers.map(Box::new);
                 Upload::Whole { share: Some(shrunk(share, content.len())), content, trailers }
             }
             Some(End::TooLong) | None => streamed(content, body, most, Some(share)),
@@ -71,7 +81,7 @@ impl Intake {
 }
 
 fn streamed(read: Bytes, body: Incoming, most: usize, share: Option<Share>) -> Upload {
-    Upload::Streamed { body: ReplayBody::new(Rest { read, body }, most), share }
+    Upload::Streamed { body: Box::new(ReplayBody::new(Rest { read, body }, most)), share }
 }
 
 /// The share of a body that came to so many bytes.

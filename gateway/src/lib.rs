@@ -4,12 +4,14 @@
 //! Every call goes through `BackoffRetry`, `KeyCheck`, `QuotaMeter` and `ErrorClassify`, and is streamed both ways as it
 //! comes. The gateway answers `GET /`, `/status.json`, `/healthz` and `/metrics` itself; every other path is the API's.
 
+mod attempt;
 mod body;
 mod errors;
 mod guard;
 mod headers;
 mod history;
 mod intake;
+mod limit;
 mod metrics;
 mod options;
 mod pages;
@@ -17,6 +19,7 @@ mod proxy;
 mod quota;
 mod server;
 mod stack;
+mod stop;
 mod target;
 
 pub use guard::Secrets;

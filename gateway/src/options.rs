@@ -38,6 +38,11 @@ pub struct Options {
     #[arg(long, value_name = "NAME", requires = "key_from_env")]
     pub key_header: Option<HeaderName>,
 
+    /// Leaves `key`, `api_key`, `apikey` and `access_token` in the query of a call, for an API to which they are something
+    /// else. Without this they are the caller's key, and go no further than its headers do.
+    #[arg(long, requires = "key_from_env")]
+    pub keep_query_keys: bool,
+
     /// Lets in whoever sends the token in this environment variable as the API key, from wherever, and nobody else.
     #[arg(long, value_name = "VARIABLE", requires = "key_from_env")]
     pub token_from_env: Option<String>,

@@ -1,6 +1,6 @@
 //! One call, on its way through.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, task::Poll};
 
 use axum::body::Body;
 use http::{
@@ -9,7 +9,6 @@ use http::{
 };
 use http_body_util::Either;
 use hyper::body::Incoming;
-use tokio::sync::watch;
 use tower::{BoxError, Service, ServiceExt};
 use tower_outbound::{
     TokenCost,
@@ -20,10 +19,11 @@ use tower_outbound::{
 use crate::{
     body::{Keeping, Upload},
     errors::{Problem, SHOULD_RETRY},
-    guard::{Guard, strip_keys},
+    guard::{Guard, strip_keys, without_keys},
     headers,
     intake::{Intake, is_json},
     metrics::{InFlight, Metrics},
+    stop::{Stage, Stop},
     target::Target,
 };
 
@@ -32,8 +32,7 @@ pub(crate) struct Proxy<S> {
     pub(crate) stack: S,
     pub(crate) rules: Rules,
     pub(crate) metrics: Arc<Metrics>,
-    /// Whether the time is over that calls have to end in.
-    pub(crate) closing: watch::Receiver<bool>,
+    pub(crate) stop: Arc<Stop>,
 }
 
 #[derive(Debug)]
@@ -44,6 +43,8 @@ pub(crate) struct Rules {
     pub(crate) has_key: bool,
     /// Where the gateway's goes, if not in `Authorization`.
     pub(crate) key_header: Option<HeaderName>,
+    /// Those in the query are not.
+    pub(crate) keep_query_keys: bool,
     pub(crate) accept_encoding: bool,
     pub(crate) intake: Intake,
 }
@@ -58,13 +59,13 @@ where
     /// Forwards a call, and its answer as it comes.
     pub(crate) async fn forward(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Answer<B>> {
         let mut call = self.metrics.begin();
-        let mut closing = self.closing.clone();
-        let result = tokio::select! {
-            biased;
-            result = self.exchange(peer, request) => result,
-            // Not before: who could end the wait is there for as long as this is.
-            Ok(_) = closing.wait_for(|is_over| *is_over) => Err(Problem::stopping()),
-        };
+        let mut exchange = pin!(self.exchange(peer, request));
+        // The connection is woken when the time is over, and asks this then.
+        let result = poll_fn(|cx| match exchange.as_mut().poll(cx) {
+            Poll::Pending if self.stop.stage() == Stage::Over => Poll::Ready(Err(Problem::stopping())),
+            result => result,
+        })
+        .await;
         match result {
             Ok(mut response) => {
                 inbound(&mut response, &self.metrics);
@@ -110,6 +111,8 @@ impl Rules {
         let uri = self.target.locate(&parts.uri).ok_or_else(|| {
             Problem::invalid(StatusCode::BAD_REQUEST, "The gateway forwards only requests for a path.")
         })?;
+
+        let uri = if self.has_key && !self.keep_query_keys { without_keys(uri) } else { uri };
 
         let mut headers = parts.headers;
         self.prepare(&mut headers);

@@ -1,19 +1,16 @@
 //! [`Gateway`]: the parts put together, and the connections.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::poll_fn, io, mem, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::ConnectInfo, response::Response};
 use bytes::Bytes;
 use http::{Request, header::AUTHORIZATION};
 use http_body_util::Either;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::{GracefulShutdown, Watcher},
-};
+use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::Semaphore,
     time::{sleep, timeout},
 };
 use tower::{BoxError, Service, ServiceExt};
@@ -25,10 +22,12 @@ use crate::{
     guard::Guard,
     history::History,
     intake::Intake,
+    limit::{Limit, Timers},
     metrics::Metrics,
     pages::{self, Facts, Pages},
     proxy::{Proxy, Rules},
     stack::{meter, stack},
+    stop::{Entered, Stage, Stop},
     target::Target,
 };
 
@@ -75,6 +74,7 @@ impl Gateway {
             guard: Guard::new(secrets),
             has_key: key.is_some(),
             key_header,
+            keep_query_keys: options.keep_query_keys,
             accept_encoding: options.accept_encoding,
             intake: Intake::new(
                 options.replay_kib.saturating_mul(1 << 10),
@@ -111,16 +111,16 @@ impl Gateway {
             history,
         };
         let stack = stack(&options, rules.target.host(), key, &meter, &metrics);
-        let (close, closing) = watch::channel(false);
-        let proxy = Proxy { stack, rules, metrics, closing };
+        let on_connections = Arc::new(Stop::default());
+        let proxy = Proxy { stack, rules, metrics, stop: Arc::clone(&on_connections) };
         let front = Arc::new(Front { proxy, pages: pages::router(pages) });
 
-        let connections = GracefulShutdown::new();
         tokio::select! {
-            () = accept(listener, front, &connections, options.max_connections.get()) => {}
+            () = accept(listener, front, options.max_connections.get()) => {}
             () = stop => {}
         }
-        let mut ended = Box::pin(connections.shutdown());
+        on_connections.go_to(Stage::Ending);
+        let mut ended = Box::pin(on_connections.all_left());
         let is_done = match options.grace {
             Some(grace) => timeout(grace, &mut ended).await.is_ok(),
             None => {
@@ -129,7 +129,7 @@ impl Gateway {
             }
         };
         if !is_done {
-            close.send_replace(true);
+            on_connections.go_to(Stage::Over);
             let _ = timeout(LAST_WORDS, ended).await;
         }
         recorder.abort();
@@ -151,16 +151,13 @@ impl<S> Front<S> {
     }
 }
 
-async fn accept<S, B>(
-    listener: TcpListener,
-    front: Arc<Front<S>>,
-    connections: &GracefulShutdown,
-    max_connections: usize,
-) where
+async fn accept<S, B>(listener: TcpListener, front: Arc<Front<S>>, max_connections: usize)
+where
     S: Service<Request<Upload>, Response = http::Response<B>, Error = BoxError, Future: Send>,
     S: Clone + Send + Sync + 'static,
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
+    let timers = Timers(Limit::new(HEAD_TIMEOUT));
     let room = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
     // It is never closed.
     while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
@@ -171,7 +168,8 @@ async fn accept<S, B>(
                 Err(_) => sleep(Duration::from_millis(10)).await,
             }
         };
-        let conversation = converse(stream, peer, Arc::clone(&front), connections.watcher());
+        let entered = front.proxy.stop.enter();
+        let conversation = converse(stream, peer, Arc::clone(&front), timers.clone(), entered);
         tokio::spawn(async move {
             conversation.await;
             drop(permit);
@@ -179,7 +177,7 @@ async fn accept<S, B>(
     }
 }
 
-async fn converse<S, B>(stream: TcpStream, peer: SocketAddr, front: Arc<Front<S>>, watcher: Watcher)
+async fn converse<S, B>(stream: TcpStream, peer: SocketAddr, front: Arc<Front<S>>, timers: Timers, mut entered: Entered)
 where
     S: Service<Request<Upload>, Response = http::Response<B>, Error = BoxError> + Clone,
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + 'static,
@@ -196,9 +194,16 @@ where
         }
     });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(timers)
         .header_read_timeout(HEAD_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
+    let (mut connection, mut is_ending) = (pin!(connection), false);
     // An error is a connection that broke, mostly because the caller went.
-    let _ = watcher.watch(connection).await;
+    let _ = poll_fn(|cx| {
+        if entered.poll_stage(cx) >= Stage::Ending && !mem::replace(&mut is_ending, true) {
+            connection.as_mut().graceful_shutdown();
+        }
+        connection.as_mut().poll(cx)
+    })
+    .await;
 }

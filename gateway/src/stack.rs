@@ -17,7 +17,7 @@ use tower_outbound::{
     provider::OpenAi,
 };
 
-use crate::{Options, body::Upload, metrics::Metrics};
+use crate::{Options, attempt::Attempts, body::Upload, limit::Limit, metrics::Metrics};
 
 /// A connection that is not made by then is not made at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,7 +45,7 @@ pub(crate) fn stack(
 + Send
 + Sync
 + 'static {
-    let (on_retry, on_answer) = (Arc::clone(metrics), Arc::clone(metrics));
+    let on_retry = Arc::clone(metrics);
     // As OpenAI's own clients, it repeats what may have been processed.
     let retry = BackoffRetryLayer::new()
         .policy(Standard::new().max_attempts(options.attempts))
@@ -56,12 +56,7 @@ pub(crate) fn stack(
         .option_layer(key)
         .layer(meter)
         .layer(ErrorClassifyLayer::new(Providers::by_host().otherwise(OpenAi).only(host)))
-        .map_result(move |result: Result<Response<_>, BoxError>| {
-            on_answer.answered_upstream(result.as_ref().ok().map(Response::status));
-            result
-        })
-        .timeout(options.attempt_timeout)
-        .service(client())
+        .service(Attempts::new(client(), Limit::new(options.attempt_timeout), Arc::clone(metrics)))
 }
 
 fn client() -> Client<HttpsConnector<HttpConnector>, Upload> {

@@ -24,24 +24,29 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use http::{Extensions, Request, Response};
+use futures_util::{FutureExt, future::Map};
+use http::{Extensions, Request, Response, Uri};
+use reqwest::Url;
 use reqwest_middleware::{Error as MiddlewareError, Middleware, Next};
-use tower::{BoxError, ServiceExt};
+use tower::{BoxError, ServiceExt, util::Oneshot};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
     MAX_REPLAY,
     reqwest::{
-        Body, ExecuteFuture,
-        body::Outgoing,
+        Body,
+        body::{Outgoing, wrapped},
         client::incoming,
-        future::{put_in, with_url, without_key},
+        future::{marked, put_in, to_reqwest, with_url, with_url_of, without_key},
     },
 };
 use crate::Call;
@@ -83,15 +88,35 @@ where
         extensions: &mut Extensions,
         next: Next<'_>,
     ) -> Result<reqwest::Response, MiddlewareError> {
+        let url = request.url().clone();
         let mut request = incoming(request, self.max_replay, None)?;
-        let has_own = !request.extensions().is_empty();
+        let called = Called {
+            uri: request.uri().clone(),
+            url,
+            has_own: !request.extensions().is_empty(),
+            is_from_there: AtomicBool::new(false),
+        };
         if !extensions.is_empty() {
             request.extensions_mut().extend(extensions.clone());
         }
         let lent = Lent::from(extensions);
-        let next = NextService { next, extensions: &lent.shared, has_own };
-        self.layer.run_over(next, request).await.map_err(into_middleware)
+        let next = NextService { next, extensions: &lent.shared, called: &called };
+        let response = self.layer.run_over(next, request).await.map_err(into_middleware)?;
+        Ok(match called.is_from_there.into_inner() {
+            true => marked(response, called.url).into(),
+            false => with_url_of(&called.uri, response.into()),
+        })
     }
+}
+
+/// What the caller's request was when it came.
+struct Called {
+    uri: Uri,
+    url: Url,
+    /// Whether it has extensions of its own, as reqwest keeps its time limit there.
+    has_own: bool,
+    /// Whether the last answer came from that very URL. It is without reqwest's mark of it then.
+    is_from_there: AtomicBool,
 }
 
 /// The extensions while the layers have them: given back also where the call is dropped, and with the caller's own
@@ -124,8 +149,10 @@ impl Drop for Lent<'_> {
 /// Every [`Layer`] is that makes of a [`NextService`] a service of requests and responses.
 pub trait RunOver<'a>: sealed::Sealed<'a> {
     #[doc(hidden)]
-    fn run_over(&self, next: NextService<'a>, request: Request<Body>)
-    -> Boxed<'a, Result<reqwest::Response, BoxError>>;
+    type Future: Future<Output = Result<Response<reqwest::Body>, BoxError>> + Send;
+
+    #[doc(hidden)]
+    fn run_over(&self, next: NextService<'a>, request: Request<Body>) -> Self::Future;
 }
 
 impl<'a, L, RB> RunOver<'a> for L
@@ -134,14 +161,21 @@ where
     L::Service: Service<Request<Body>, Response = Response<RB>, Error: Into<BoxError>, Future: Send> + Send + 'a,
     RB: http_body::Body<Data: Into<Bytes>, Error: Into<BoxError>> + Send + Sync + 'static,
 {
-    fn run_over(
-        &self,
-        next: NextService<'a>,
-        request: Request<Body>,
-    ) -> Boxed<'a, Result<reqwest::Response, BoxError>> {
-        Box::pin(ExecuteFuture::new(request.uri().clone(), self.layer(next).oneshot(request)))
+    type Future = Answer<L::Service, RB>;
+
+    fn run_over(&self, next: NextService<'a>, request: Request<Body>) -> Self::Future {
+        self.layer(next).oneshot(request).map(|answer| match answer {
+            Ok(response) => Ok(response.map(wrapped)),
+            Err(error) => Err(error.into()),
+        })
     }
 }
+
+/// The layers' answer, with its body as reqwest's.
+type Answer<S, RB> = Map<
+    Oneshot<S, Request<Body>>,
+    fn(Result<Response<RB>, <S as Service<Request<Body>>>::Error>) -> Result<Response<reqwest::Body>, BoxError>,
+>;
 
 mod sealed {
     use super::{Layer, NextService};
@@ -156,8 +190,7 @@ pub struct NextService<'a> {
     next: Next<'a>,
     /// What the middlewares hand on to each other. An attempt under way has it.
     extensions: &'a Mutex<Extensions>,
-    /// Whether the request came with extensions of its own, as reqwest keeps its time limit there.
-    has_own: bool,
+    called: &'a Called,
 }
 
 /// The extensions while an attempt has them: given back also where it is dropped.
@@ -198,7 +231,7 @@ impl<'a> Service<Request<Body>> for NextService<'a> {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let Self { next, extensions, has_own } = self.clone();
+        let Self { next, extensions, called } = self.clone();
         Box::pin(async move {
             let mut taken = Taken::from(extensions);
             let (parts, body) = request.into_parts();
@@ -206,15 +239,18 @@ impl<'a> Service<Request<Body>> for NextService<'a> {
                 Outgoing::Now(body) => Request::from_parts(parts, body),
                 Outgoing::Later(making) => put_in(parts, making.await?),
             };
-            let known = if has_own { request.extensions().clone() } else { mem::take(request.extensions_mut()) };
+            let known = if called.has_own { request.extensions().clone() } else { mem::take(request.extensions_mut()) };
             if taken.extensions.is_empty() {
                 taken.extensions = known;
             } else {
                 taken.extensions.extend(known);
             }
-            let request = reqwest::Request::try_from(request)?;
+            let url = (*request.uri() == called.uri).then_some(&called.url);
+            let request = to_reqwest(request, url)?;
             let response = next.run(request, &mut taken.extensions).await.map_err(from_middleware)?;
-            Ok(with_url(response))
+            let is_from_there = *response.url() == called.url;
+            called.is_from_there.store(is_from_there, Ordering::Relaxed);
+            Ok(if is_from_there { response.into() } else { with_url(response) })
         })
     }
 }

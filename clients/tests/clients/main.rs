@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 mod allocations;
+mod allocations_others;
 mod async_openai;
 mod axum;
 mod hyper;

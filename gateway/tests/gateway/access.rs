@@ -30,6 +30,23 @@ async fn the_key_goes_where_the_api_takes_it_and_no_other_goes_along() {
 }
 
 #[tokio::test]
+async fn a_callers_key_in_the_query_goes_no_further_unless_told_so() {
+    for (flags, place) in [
+        (&["--key-from-env=K"][..], "/v1beta/models/m:generateContent?alt=sse"),
+        (&["--key-from-env=K", "--keep-query-keys"], "/v1beta/models/m:generateContent?key=AIza-theirs&alt=sse"),
+    ] {
+        let bench = Bench::with(flags, secrets(None)).await;
+        let mut client = bench.client().await;
+        client
+            .send("GET /v1beta/models/m:generateContent?key=AIza-theirs&alt=sse HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await;
+        let head = bench.accept().await.head().await;
+        assert!(head.starts_with(&format!("GET {place} HTTP/1.1\n")), "{head}");
+        assert!(head.contains("authorization: Bearer sk-upstream-0123456789\n"), "{head}");
+    }
+}
+
+#[tokio::test]
 async fn a_page_from_elsewhere_cannot_spend_the_key() {
     let bench = Bench::with(&[], secrets(None)).await;
     for site in ["cross-site", "same-site"] {

@@ -120,6 +120,15 @@ where
     Outgoing::Now(body.take().map(reqwest::Body::wrap).unwrap_or_default())
 }
 
+/// The body of an answer as reqwest's: a box around it only where it is of another type.
+pub(in crate::bridge) fn wrapped<B>(body: B) -> reqwest::Body
+where
+    B: http_body::Body<Data: Into<Bytes>, Error: Into<BoxError>> + Send + Sync + 'static,
+{
+    let body = &mut Some(body);
+    take(body).or_else(|| body.take().map(reqwest::Body::wrap)).unwrap_or_default()
+}
+
 /// What is in the option, if it is a `T`.
 fn take<T: 'static, B: 'static>(body: &mut Option<B>) -> Option<T> {
     (body as &mut dyn Any).downcast_mut::<Option<T>>()?.take()

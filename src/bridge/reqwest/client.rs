@@ -14,7 +14,11 @@ use reqwest::IntoUrl;
 use tower::{BoxError, ServiceExt, util::Oneshot};
 use tower_service::Service;
 
-use super::{Body, RequestBuilder, body::Maker, future::with_url_of};
+use super::{
+    Body, RequestBuilder,
+    body::{Maker, wrapped},
+    future::with_url_of,
+};
 use crate::bridge::MAX_REPLAY;
 
 /// The layers over reqwest, for its own requests and responses. See the [module](super).
@@ -177,7 +181,7 @@ where
         match self.project().state.project() {
             StateProj::Called { future, uri } => {
                 let response = ready!(future.poll(cx)).map_err(Into::into)?;
-                Poll::Ready(Ok(with_url_of(uri, response.map(reqwest::Body::wrap).into())))
+                Poll::Ready(Ok(with_url_of(uri, response.map(wrapped).into())))
             }
             StateProj::Failed { error } => error.take().map_or(Poll::Pending, |error| Poll::Ready(Err(error.into()))),
         }

@@ -63,7 +63,7 @@ impl ResponseFuture {
 
 impl State {
     fn send(client: &mut reqwest::Client, request: Request<reqwest::Body>) -> Self {
-        match reqwest::Request::try_from(request) {
+        match to_reqwest(request, None) {
             Ok(request) => Self::Sending { sending: client.call(request) },
             Err(error) => Self::Failed { error: Some(error) },
         }
@@ -111,6 +111,25 @@ pub(in crate::bridge) fn put_in(mut parts: Parts, mut made: reqwest::Request) ->
     Request::from_parts(parts, made.body_mut().take().unwrap_or_default())
 }
 
+/// In reqwest's own type; to `known`, if that is where it goes. Its own conversion writes out each URL and reads it again,
+/// and is needed only where there are extensions: the time limit is one.
+pub(in crate::bridge) fn to_reqwest(
+    request: Request<reqwest::Body>,
+    known: Option<&Url>,
+) -> Result<reqwest::Request, reqwest::Error> {
+    match known {
+        Some(url) if request.extensions().is_empty() => {
+            let (parts, body) = request.into_parts();
+            let mut request = reqwest::Request::new(parts.method, url.clone());
+            *request.version_mut() = parts.version;
+            *request.headers_mut() = parts.headers;
+            *request.body_mut() = Some(body);
+            Ok(request)
+        }
+        _ => request.try_into(),
+    }
+}
+
 /// With the URL that it came from, but for a key in it.
 pub(in crate::bridge) fn with_url(response: reqwest::Response) -> Response<reqwest::Body> {
     let mut url = response.url().clone();
@@ -127,7 +146,7 @@ fn pairs_without_key(query: Option<&str>) -> impl Iterator<Item = &str> {
 
 /// A response in reqwest's own type, with the request's URL where a layer has added to that, as a key, or has answered
 /// itself, or where a key of the caller's own was taken out of it; one that came by a redirect keeps where it came from.
-pub(super) fn with_url_of(uri: &Uri, response: reqwest::Response) -> reqwest::Response {
+pub(in crate::bridge) fn with_url_of(uri: &Uri, response: reqwest::Response) -> reqwest::Response {
     let url = response.url();
     let is_unknown = url.host_str() == Some(UNKNOWN_HOST);
     if !is_unknown && !has_other_query(url, uri) {
@@ -150,7 +169,7 @@ fn has_other_query(url: &Url, uri: &Uri) -> bool {
 }
 
 /// With the mark from which reqwest reads the URL when it takes the response back. Only its own builder can put it.
-fn marked(mut response: Response<reqwest::Body>, url: Url) -> Response<reqwest::Body> {
+pub(in crate::bridge) fn marked(mut response: Response<reqwest::Body>, url: Url) -> Response<reqwest::Body> {
     let mut builder = Response::builder();
     swap_extensions(&mut builder, &mut response);
     builder = builder.url(url);
