@@ -45,7 +45,7 @@ pub struct ApiError {
     retry: RetryHint,
     body_in_memory: bool,
     may_have_reached_server: bool,
-    /// `None` where there is none: what a head alone says takes no allocation.
+    /// `None` where nothing was read: what a status alone says takes no allocation.
     words: Option<Arc<Words>>,
 }
 
@@ -145,7 +145,7 @@ impl ApiError {
         self
     }
 
-    /// Of a response, all at once: two allocations, or none where it said nothing.
+    /// Of a response that was read, all at once: two allocations.
     pub(crate) fn of_response(
         status: StatusCode,
         kind: ErrorKind,
@@ -153,12 +153,11 @@ impl ApiError {
         body_in_memory: bool,
         texts: &[(Field, Option<&str>)],
     ) -> Self {
-        let has_words = texts.iter().any(|(_, text)| text.is_some());
-        let words = has_words.then(|| Arc::new(Words { text: Text::of(texts), source: None }));
+        let words = Some(Arc::new(Words { text: Text::of(texts), source: None }));
         Self { status: Some(status), body_in_memory, words, ..Self::new(kind, retry) }
     }
 
-    /// Whether the one is a clone of the other, and no other answer with the same words. One without words is not known.
+    /// Whether the one is a clone of the other, and no other answer with the same words. Known of those that were read.
     #[cfg(feature = "key-check")]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.words.as_ref().zip(other.words.as_ref()).is_some_and(|(one, other)| Arc::ptr_eq(one, other))
