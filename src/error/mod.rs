@@ -45,7 +45,7 @@ pub struct ApiError {
     retry: RetryHint,
     body_in_memory: bool,
     may_have_reached_server: bool,
-    /// `None` where nothing was read: what a status alone says takes no allocation.
+    /// `None` where a status is all there is.
     words: Option<Arc<Words>>,
 }
 
@@ -59,7 +59,8 @@ impl ApiError {
     /// A failure of this kind, of which nothing else is known yet.
     #[must_use]
     pub fn new(kind: ErrorKind, retry: RetryHint) -> Self {
-        Self { status: None, kind, retry, body_in_memory: false, may_have_reached_server: true, words: None }
+        let words = Some(Arc::default());
+        Self { status: None, kind, retry, body_in_memory: false, may_have_reached_server: true, words }
     }
 
     /// What the head of a response says, judged as `Generic` judges it: for responses that no `ErrorClassify` has read.
@@ -145,6 +146,13 @@ impl ApiError {
         self
     }
 
+    /// Of a response that was not read: without an allocation.
+    #[inline]
+    pub(crate) fn of_status(status: StatusCode, kind: ErrorKind, retry: RetryHint) -> Self {
+        let status = Some(status);
+        Self { status, kind, retry, body_in_memory: false, may_have_reached_server: true, words: None }
+    }
+
     /// Of a response that was read, all at once: two allocations.
     pub(crate) fn of_response(
         status: StatusCode,
@@ -153,11 +161,11 @@ impl ApiError {
         body_in_memory: bool,
         texts: &[(Field, Option<&str>)],
     ) -> Self {
-        let words = Some(Arc::new(Words { text: Text::of(texts), source: None }));
-        Self { status: Some(status), body_in_memory, words, ..Self::new(kind, retry) }
+        let words = Arc::new(Words { text: Text::of(texts), source: None });
+        Self { body_in_memory, words: Some(words), ..Self::of_status(status, kind, retry) }
     }
 
-    /// Whether the one is a clone of the other, and no other answer with the same words. Known of those that were read.
+    /// Whether the one is a clone of the other, and no other failure of the same kind. Not known of those that are a status alone.
     #[cfg(feature = "key-check")]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.words.as_ref().zip(other.words.as_ref()).is_some_and(|(one, other)| Arc::ptr_eq(one, other))

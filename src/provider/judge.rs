@@ -43,7 +43,7 @@ pub(crate) fn judge_head(status: StatusCode, headers: &HeaderMap) -> Option<ApiE
         let kind = tables::by_status(status);
         let passes = tables::passes(status).unwrap_or_else(|| kind.passes());
         let retry = if passes { RetryHint::Backoff } else { RetryHint::Never };
-        return Some(ApiError::new(kind, retry).with_status(status));
+        return Some(ApiError::of_status(status, kind, retry));
     }
     Some(judge(&Generic, Reply { status, headers, body: &[], in_memory: false, clock: &WallClock::default() }))
 }
