@@ -135,8 +135,8 @@ impl BackoffRetryLayer {
     }
 
     /// The longest single wait accepted, whoever asks for it: the server, the policy, or a meter further in. For a longer
-    /// one there is no retry, and the caller has the answer at once. What jitter adds to a server's hint is no reason to end
-    /// a call: it is cut off here. Default: 120 s.
+    /// one there is no retry, and the caller has the answer at once. What [`Standard`]'s jitter adds to a server's hint is no
+    /// reason to end a call: it is cut off here. Default: 120 s.
     #[must_use]
     pub fn max_wait(self, max_wait: Duration) -> Self {
         self.change(|settings| settings.max_wait = max_wait)
@@ -192,6 +192,11 @@ impl BackoffRetryLayer {
     #[must_use]
     pub fn hold_jitter(self, random: f64) -> Self {
         self.change(|settings| settings.held_jitter = Some(random))
+    }
+
+    #[cfg(feature = "mock")]
+    pub(crate) fn holds_jitter(&self) -> bool {
+        self.settings.held_jitter.is_some()
     }
 
     /// Retry tokens left, of a [`Budget::retry_tokens`]; `None` where the budget is not counted in them.

@@ -9,7 +9,8 @@ use tower::{BoxError, timeout::error::Elapsed};
 use super::{Retries, Sent, Step, retries::Chance};
 use crate::backoff_retry::Decision;
 
-/// The waits between these failures, with the random number of each held at 1.
+/// The waits between these failures, with the random number of each held at 1, or where the layer holds it
+/// ([`hold_jitter`](crate::backoff_retry::BackoffRetryLayer::hold_jitter)).
 ///
 /// It needs no runtime, and takes no time. A list that is shorter than the failures says that it stopped there;
 /// [`Rehearsal`] says why, and holds the random number elsewhere.
@@ -59,9 +60,9 @@ pub struct Rehearsal<'a, R> {
 }
 
 impl<'a, R: Retries> Rehearsal<'a, R> {
-    /// Of this policy or layer, for a GET without headers, with the random number held at 1.
+    /// Of this policy or layer, for a GET without headers, with the random number held at 1, or where the layer holds it.
     pub fn of(retries: &'a R) -> Self {
-        Self { retries, chance: Chance::Held(1.0), request: Request::new(()) }
+        Self { retries, chance: Chance::AsItHolds, request: Request::new(()) }
     }
 
     /// Holds the random number of every decision at this one, in 0..=1.
@@ -69,7 +70,7 @@ impl<'a, R: Retries> Rehearsal<'a, R> {
         Self { chance: Chance::Held(random), ..self }
     }
 
-    /// Draws the random numbers from this seed.
+    /// Draws the random numbers from this seed, unless the layer holds them.
     pub fn seed(self, seed: u64) -> Self {
         Self { chance: Chance::seeded(seed), ..self }
     }

@@ -36,6 +36,8 @@ mod sealed {
         fn client(&self, chance: Chance, afresh: bool) -> Client<'_> {
             let layer = if afresh { self.afresh() } else { self.clone() };
             Client::Layer(match chance {
+                Chance::AsItHolds if layer.holds_jitter() => layer,
+                Chance::AsItHolds => layer.hold_jitter(1.0),
                 Chance::Held(random) => layer.hold_jitter(random),
                 Chance::Seeded(mut rng) => layer.seed(rng.random()),
             })
@@ -46,6 +48,8 @@ mod sealed {
 /// Where the random numbers come from.
 #[derive(Clone, Debug)]
 pub enum Chance {
+    /// Where a layer holds them; else at 1.
+    AsItHolds,
     Held(f64),
     Seeded(SmallRng),
 }
@@ -57,6 +61,7 @@ impl Chance {
 
     fn draw(&mut self) -> f64 {
         match self {
+            Self::AsItHolds => 1.0,
             Self::Held(random) => *random,
             Self::Seeded(rng) => rng.random(),
         }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use tower_outbound::{
-    backoff_retry::Budget,
-    mock::{Script, ok},
+    ErrorKind,
+    backoff_retry::{Attempt, Budget, Decision},
+    mock::{Script, dropped, ok},
 };
 
 use super::{attempts, every_second, overloaded, send};
@@ -73,13 +74,23 @@ async fn a_retry_that_is_not_sent_after_all_gives_back_what_it_took() {
     assert_eq!(budget.tokens_left(), Some(45));
 }
 
-/// Somebody else's mistake is no retry.
+/// Somebody else's mistake is no retry, and no other call's harm.
 #[tokio::test(start_paused = true)]
-async fn a_hook_that_panics_costs_nothing() {
+async fn a_hook_or_a_policy_that_panics_costs_nothing() {
     let budget = Arc::new(Budget::retry_tokens(50));
-    let layer = every_second().budget(budget.clone()).on_retry(|_, _| panic!("not again"));
-    let script = Script::new().otherwise(overloaded());
-    let call = tokio::spawn(async move { send(&layer, &script, get()).await.map(|_| ()) });
-    assert!(call.await.unwrap_err().is_panic());
-    assert_eq!(budget.tokens_left(), Some(50));
+    let layer = every_second().budget(budget.clone());
+    let hook = layer.clone().on_retry(|attempt, _| assert_ne!(attempt.kind, ErrorKind::Overloaded));
+    let policy = layer.policy(|attempt: &Attempt<'_>| match attempt.kind {
+        ErrorKind::Overloaded => panic!("not this one"),
+        _ => Decision::Retry(secs(1.0)),
+    });
+    for layer in [hook, policy] {
+        let (panics, script) = (layer.clone(), Script::new().otherwise(overloaded()));
+        let call = tokio::spawn(async move { send(&panics, &script, get()).await.map(|_| ()) });
+        assert!(call.await.unwrap_err().is_panic());
+        assert_eq!(budget.tokens_left(), Some(50));
+        let script = Script::new().then(dropped()).then(ok("done"));
+        assert_eq!(send(&layer, &script, get()).await.unwrap().status(), 200);
+        script.assert_done();
+    }
 }

@@ -10,7 +10,6 @@ mod connections;
 mod curves;
 mod drained;
 mod dropped;
-mod event;
 mod limits;
 mod nested;
 mod readiness;

@@ -212,3 +212,14 @@ async fn the_rehearsal_puts_on_the_key_that_the_layer_does() {
         assert_eq!(decisions.iter().filter(|decision| matches!(decision, Stop(_))).count(), 1);
     }
 }
+
+/// What a test has set on its layer is what the list is made with.
+#[test]
+fn the_lists_hold_the_jitter_where_the_layer_does() {
+    let layer = BackoffRetryLayer::openai_sdk();
+    let failures = || vec![status(500); 9];
+    assert_eq!(waits(&layer, failures()), [ms(375), ms(750)]);
+    let held = layer.hold_jitter(0.0);
+    assert_eq!(waits(&held, failures()), [ms(500), ms(1000)]);
+    assert_eq!(Rehearsal::of(&held).random(1.0).waits(failures()), [ms(375), ms(750)]);
+}
