@@ -168,7 +168,7 @@ impl Core {
         let waiting: Vec<WaiterId> = self.queue.drain().collect();
         for id in waiting {
             let refusal = Refusal::Spent { error: error.clone(), wait };
-            self.answer(id, WaiterState::Refused(refusal), wakes);
+            self.answer(id, WaiterState::Refused(Box::new(refusal)), wakes);
         }
         let until = now + wait;
         self.spent = Some(Spent { error, until, probe: None });

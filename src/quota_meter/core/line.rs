@@ -80,7 +80,8 @@ pub(super) enum WaiterState {
     Granted(Grant),
     /// Let a grant pass untaken; out of the line until it is polled again.
     Aside,
-    Refused(Refusal),
+    /// Few are: boxed, for every one in line has room for it.
+    Refused(Box<Refusal>),
 }
 
 impl Core {
@@ -188,7 +189,7 @@ impl Core {
             && let Some(refusal) = self.refusal_while_spent(now).or_else(|| self.overdue(now, id))
         {
             self.queue.remove(self.waiters[id].standing.place);
-            self.waiters[id].state = WaiterState::Refused(refusal);
+            self.waiters[id].state = WaiterState::Refused(Box::new(refusal));
         }
         let first = self.first_grant().map(|first| first.waiter);
         let waiter = &mut self.waiters[id];
@@ -204,7 +205,7 @@ impl Core {
                 Ok(Turn::Now(flight, self.waiters.remove(id).standing))
             }
             WaiterState::Refused(refusal) => {
-                let refusal = refusal.clone();
+                let refusal = Refusal::clone(refusal);
                 self.waiters.remove(id);
                 self.counts.refused += 1;
                 Err(refusal)
@@ -284,7 +285,7 @@ impl Core {
             // The limits may be lower by now.
             let cost = self.fitted(cost, self.waiters[id].sure);
             let state = match self.never_fits(now, cost) {
-                Some(refusal) => WaiterState::Refused(refusal),
+                Some(refusal) => WaiterState::Refused(Box::new(refusal)),
                 None if self.fits(now, cost) => {
                     self.take_turn(place.class);
                     self.grant(now, id, cost)
