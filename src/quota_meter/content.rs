@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr_iter;
 use serde::Deserialize;
 
 /// Longer bodies are not read. 8 MiB take about 3 ms.
@@ -63,11 +64,15 @@ impl<'a> Content<'a> {
 
 /// The model that a path names: `/deployments/{model}/` as Azure has it, `/models/{model}:` as Gemini does.
 pub(super) fn model_in_path(path: &str) -> Option<&str> {
-    if let Some((_, rest)) = path.split_once("/deployments/") {
-        return rest.split('/').next().filter(|model| !model.is_empty());
+    let mut geminis = None;
+    for slash in memchr_iter(b'/', path.as_bytes()) {
+        let Some(rest) = path.get(slash..) else { continue };
+        if let Some(azures) = rest.strip_prefix("/deployments/") {
+            return azures.split('/').next().filter(|model| !model.is_empty());
+        }
+        geminis = geminis.or_else(|| rest.strip_prefix("/models/"));
     }
-    let (_, rest) = path.split_once("/models/")?;
-    let (model, _) = rest.split_once(':')?;
+    let (model, _) = geminis?.split_once(':')?;
     (!model.is_empty()).then_some(model)
 }
 

@@ -67,6 +67,18 @@ enum Name {
     Message,
 }
 
+impl Name {
+    #[inline]
+    fn of(text: &[u8]) -> Self {
+        match text {
+            b"usage" | b"usageMetadata" => Self::Usage,
+            b"response" => Self::Response,
+            b"message" => Self::Message,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// Reads JSON byte by byte. `usage` counts in the outermost object, in a `response` or `message` in it, and in each object of an
 /// outermost array; what is deeper, or in a string, is somebody's content.
 #[derive(Debug, Default)]
@@ -112,13 +124,9 @@ impl Text {
         self.len = LONGEST_NAME + 1;
     }
 
-    fn name(&self) -> Name {
-        match self.bytes.get(..self.len) {
-            Some(b"usage" | b"usageMetadata") => Name::Usage,
-            Some(b"response") => Name::Response,
-            Some(b"message") => Name::Message,
-            _ => Name::Other,
-        }
+    fn end(&mut self, bytes: &[u8]) -> Name {
+        self.push(bytes);
+        self.bytes.get(..self.len).map_or(Name::Other, Name::of)
     }
 }
 
@@ -166,15 +174,22 @@ impl Scanner {
             self.is_escaped = false;
             return 1;
         }
-        let end = memchr2(b'"', b'\\', data);
-        self.text.push(&data[..end.unwrap_or(data.len())]);
-        let Some(end) = end else { return data.len() };
-        if data[end] == b'\\' {
-            self.is_escaped = true;
-            self.text.spoil();
-        } else {
-            self.is_in_string = false;
-            self.last = self.text.name();
+        let end = memchr2(b'"', b'\\', data).unwrap_or(data.len());
+        let (text, rest) = data.split_at(end);
+        match rest.first() {
+            None => {
+                self.text.push(text);
+                return end;
+            }
+            Some(b'\\') => {
+                self.is_escaped = true;
+                self.text.spoil();
+            }
+            // Mostly in one piece, which need not be copied.
+            Some(_) => {
+                self.is_in_string = false;
+                self.last = if self.text.len == 0 { Name::of(text) } else { self.text.end(text) };
+            }
         }
         end + 1
     }

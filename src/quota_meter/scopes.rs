@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use super::{
     RequestView, ScopeName, Settings,
     book::Book,
-    content::Content,
     parts::{Key, LONGEST, host, named_outside},
     scope::Scope,
     scoping::{By, Parts, Scoping},
@@ -88,25 +87,28 @@ impl Scopes {
         }
     }
 
-    /// Whether the request's body has to be looked at to know its scope.
-    pub(super) fn reads_body(&self, request: &RequestView<'_>) -> bool {
+    /// The model, where it tells scopes apart and is known without the body.
+    pub(super) fn model_outside<'a>(&self, request: &RequestView<'a>) -> Option<&'a str> {
         match &self.settings.scoping.0 {
-            By::Parts(parts) => parts.model && named_outside(request).is_none(),
+            By::Parts(parts) if parts.model => named_outside(request),
+            _ => None,
+        }
+    }
+
+    /// Whether the body has to be looked at to know the scope of a request with this model.
+    pub(super) fn reads_body(&self, model: Option<&str>) -> bool {
+        match &self.settings.scoping.0 {
+            By::Parts(parts) => parts.model && model.is_none(),
             By::Function(_) => true,
         }
     }
 
     /// Whether it has to be read as JSON.
-    pub(super) fn reads_content(&self, request: &RequestView<'_>) -> bool {
-        matches!(self.settings.scoping, Scoping(By::Parts(_))) && self.reads_body(request)
+    pub(super) fn reads_content(&self, model: Option<&str>) -> bool {
+        matches!(self.settings.scoping, Scoping(By::Parts(_))) && self.reads_body(model)
     }
 
-    pub(super) fn find(
-        &self,
-        request: &RequestView<'_>,
-        content: Option<&Content<'_>>,
-        purpose: Purpose,
-    ) -> Arc<Scope> {
+    pub(super) fn find(&self, request: &RequestView<'_>, model: Option<&str>, purpose: Purpose) -> Arc<Scope> {
         let map = match &self.found {
             Found::One(scope) => return Arc::clone(scope),
             Found::Many(map) => map,
@@ -115,8 +117,7 @@ impl Scopes {
         match &self.settings.scoping.0 {
             By::Parts(parts) => {
                 let host = if parts.host { host(request) } else { "".into() };
-                let model = named_outside(request).or_else(|| content?.model()).filter(|model| model.len() <= LONGEST);
-                let model = if parts.model { model.unwrap_or_default() } else { "" };
+                let model = model.filter(|model| parts.model && model.len() <= LONGEST).unwrap_or_default();
                 let key = if parts.key { Key::of(request) } else { None };
                 hasher.write(host.as_bytes());
                 hasher.write_u8(0xff);

@@ -57,13 +57,15 @@ impl Shared {
         purpose: Purpose,
     ) -> (Arc<Scope>, Demand) {
         let view = RequestView::new(request, None);
-        let reads_scope = self.scopes.reads_body(&view);
+        let outside = self.scopes.model_outside(&view);
+        let reads_scope = self.scopes.reads_body(outside);
         let body = if reads_cost || reads_scope { V::content(request) } else { None };
         let view = RequestView::new(request, body.as_deref());
-        let reads_content = reads_cost || self.scopes.reads_content(&view);
+        let reads_content = reads_cost || self.scopes.reads_content(outside);
         // Once, for the model and the cost alike.
         let content = if reads_content { body.as_deref().and_then(Content::read) } else { None };
-        let scope = self.scopes.find(&view, content.as_ref(), purpose);
+        let model = outside.or_else(|| content.as_ref()?.model());
+        let scope = self.scopes.find(&view, model, purpose);
         let demand = given.unwrap_or_else(|| {
             let length = body.as_ref().map(|body| body.len() as u64).or_else(|| V::length(request));
             self.settings.estimate.of(&view, content.as_ref(), length)
