@@ -3,6 +3,7 @@
 
 mod grid;
 mod scenario;
+mod trace;
 
 use scenario::Figures;
 use tower::BoxError;
@@ -22,6 +23,16 @@ fn main() -> Result<(), BoxError> {
         for (requests, workers) in [(60, 64), (500, 8), (500, 64), (500, 512), (10_000, 512)] {
             let cell_name = format!("{name}, {requests}, {workers}");
             if !wanted.is_empty() && !wanted.iter().any(|wanted| cell_name.contains(wanted.as_str())) {
+                continue;
+            }
+            if std::env::args().any(|argument| argument == "--trace") {
+                let seed = std::env::var("SEED").ok().and_then(|s| s.parse().ok());
+                for seed in seed.map_or(vec![1, 2, 3], |s| vec![s]) {
+                    println!("{cell_name}");
+                    let runtime =
+                        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+                    runtime.block_on(trace::run(grid::cell(scenario, requests, workers), seed))?;
+                }
                 continue;
             }
             let Figures { ratio, wasted, failed, spread } =

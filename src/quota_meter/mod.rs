@@ -52,10 +52,12 @@ mod flights;
 mod future;
 mod grants;
 mod handle;
+mod known;
 mod layer;
 #[cfg(all(test, outbound_loom))]
 mod loom;
 mod moment;
+mod others;
 mod pace;
 mod permits;
 mod priority;
