@@ -1,4 +1,4 @@
-//! Where in time a cell loses, and each 429: `-- --trace 500, 64` for the cells so named.
+//! Where in time a cell loses, and each 429.
 
 use std::{
     collections::BTreeMap,
@@ -14,6 +14,9 @@ use tower_outbound::mock::MockApi;
 
 use crate::scenario::{Figures, Scenario, stack};
 
+/// Seconds to a line.
+const STEP: f64 = 5.0;
+
 struct Event {
     process: u64,
     left: f64,
@@ -22,6 +25,10 @@ struct Event {
     remaining: Option<f64>,
 }
 
+/// Runs it, and prints what happened.
+///
+/// # Errors
+/// Those of [`Scenario::run`].
 pub(crate) async fn run(scenario: Scenario, seed: u64) -> Result<Figures, BoxError> {
     let events = Arc::new(Mutex::new(Vec::<Event>::new()));
     let start = Instant::now();
@@ -55,12 +62,12 @@ pub(crate) async fn run(scenario: Scenario, seed: u64) -> Result<Figures, BoxErr
         })
         .await?;
     let events = events.lock().unwrap_or_else(PoisonError::into_inner);
+    // The server's bucket, gone through once more: what it held, and what it lost for being full.
     let mut order: Vec<&Event> = events.iter().collect();
     order.sort_by(|a, b| a.left.total_cmp(&b.left));
     let (refill, cap) = (scenario.requests as f64 / 60.0, scenario.requests as f64);
     let (mut level, mut at, mut overflow) = (cap, 0.0, 0.0);
     let mut levels: BTreeMap<u64, (f64, f64)> = BTreeMap::new();
-    let step: f64 = std::env::var("STEP").ok().and_then(|s| s.parse().ok()).unwrap_or(10.0);
     for event in order {
         let now = event.left + 0.025;
         level += refill * (now - at);
@@ -70,15 +77,15 @@ pub(crate) async fn run(scenario: Scenario, seed: u64) -> Result<Figures, BoxErr
         }
         at = now;
         level = f64::max(level - 1.0, 0.0);
-        levels.insert((event.left / step) as u64, (level, overflow));
+        levels.insert((event.left / STEP) as u64, (level, overflow));
     }
     let mut slices: BTreeMap<u64, Vec<&Event>> = BTreeMap::new();
     for event in events.iter() {
-        slices.entry((event.left / step) as u64).or_default().push(event);
+        slices.entry((event.left / STEP) as u64).or_default().push(event);
     }
     println!("seed {seed}: {figures:?}, all done at {:.2}", start.elapsed().as_secs_f64());
     for (slice, events) in slices {
-        print!("{:>7.1}", slice as f64 * step);
+        print!("{:>7.1}", slice as f64 * STEP);
         for process in 0..scenario.processes as u64 {
             let own = || events.iter().filter(|event| event.process == process);
             let count = |status: u16| own().filter(|event| event.status == status).count();
@@ -90,15 +97,8 @@ pub(crate) async fn run(scenario: Scenario, seed: u64) -> Result<Figures, BoxErr
         let (level, overflow) = levels[&slice];
         println!(" | remaining {lowest:>5} .. {highest:>5} | level {level:>7.1} overflow {overflow:>6.1}");
     }
-    if std::env::var("EACH").is_ok() {
-        for event in events.iter().filter(|event| event.status == 429) {
-            println!("   429 of {} left {:.3} ended {:.3}", event.process, event.left, event.ended);
-        }
-    }
-    let last = events.iter().map(|event| event.left).fold(0.0, f64::max);
-    println!("last left {last:.2}; last first-time ended: see above");
-    for event in events.iter().filter(|event| event.left > last - 4.0 && event.status == 500) {
-        println!("   500 of {} left {:.3} ended {:.3}", event.process, event.left, event.ended);
+    for event in events.iter().filter(|event| event.status == 429) {
+        println!("   429 of process {}: left {:.3}, came back {:.3}", event.process, event.left, event.ended);
     }
     Ok(figures)
 }

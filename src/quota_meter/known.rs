@@ -73,7 +73,7 @@ impl Known {
         if is_window {
             self.others = Others::default();
         }
-        self.refill = if is_window { 0.0 } else { whole - self.others.share(whole) };
+        self.refill = if is_window { 0.0 } else { self.others.leave_of(whole) };
         self.held = self.others.held(whole);
     }
 

@@ -95,7 +95,9 @@ impl Others {
             return false;
         };
         let elapsed = sample.seen.seconds_since(last.seen);
-        if elapsed < 1.0 || (elapsed * refill).max(last.remaining - sample.remaining) < 8.0 {
+        // A burst tells as much as a long time, if it is not this process's own, of which the order is not known.
+        let burst = if self.company.is_some() { last.remaining - sample.remaining } else { 0.0 };
+        if elapsed < 1.0 || (elapsed * refill).max(burst) < 8.0 {
             return false;
         }
         self.last = Some(sample);
@@ -147,8 +149,13 @@ impl Others {
         self.company.as_ref().is_some_and(|company| company.is_clear)
     }
 
+    /// What is left of the refill beside them.
+    pub(super) fn leave_of(&self, refill: f64) -> f64 {
+        refill - self.share(refill) * YIELD
+    }
+
     /// What they take of the refill.
-    pub(super) fn share(&self, refill: f64) -> f64 {
+    fn share(&self, refill: f64) -> f64 {
         if self.rate < refill * NOISE { 0.0 } else { self.rate.min(refill * 0.95) }
     }
 
