@@ -6,7 +6,11 @@ use crate::scenario::{Figures, HEADERS, Scenario};
 
 const SEEDS: u64 = 3;
 
-pub(crate) const SERVERS: [(&str, Scenario); 8] = [
+/// Requests a minute, workers. The longest first, so that threads end together.
+pub(crate) const SIZES: [(u64, usize); 9] =
+    [(10_000, 512), (10_000, 64), (10_000, 8), (500, 512), (500, 64), (500, 8), (60, 512), (60, 64), (60, 8)];
+
+pub(crate) const SERVERS: [(&str, Scenario); 9] = [
     ("headers", HEADERS),
     ("429s do not count", Scenario { rejected_count: false, ..HEADERS }),
     ("token-bound", Scenario { tokens: 0, ..HEADERS }),
@@ -15,6 +19,7 @@ pub(crate) const SERVERS: [(&str, Scenario); 8] = [
     ("hidden limit a second", Scenario { hidden: true, ..HEADERS }),
     ("headers, two processes", Scenario { processes: 2, ..HEADERS }),
     ("headers, four processes", Scenario { processes: 4, ..HEADERS }),
+    ("nothing, two processes", Scenario { headers: false, retry_after: false, processes: 2, ..HEADERS }),
 ];
 
 /// Bound by tokens: twice the requests, and tokens for a quarter of what is sent.

@@ -18,10 +18,10 @@ use tokio::{
 };
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 use tower_outbound::{
-    backoff_retry::{BackoffRetryLayer, Budget, Repeat, Standard},
+    backoff_retry::{BackoffRetry, BackoffRetryLayer, Budget, Repeat, Standard},
     mock::{Counters, Faults, Limit, Limits, MockApi, token_cost},
     nz,
-    quota_meter::{QuotaMeterLayer, TokenCost},
+    quota_meter::{QuotaMeter, QuotaMeterLayer, TokenCost},
 };
 
 const PATH: &str = "/v1/chat/completions";
@@ -76,19 +76,7 @@ impl Scenario {
     /// # Errors
     /// A request that cannot be made, or a worker that panicked.
     pub(crate) async fn run(self, seed: u64) -> Result<Figures, BoxError> {
-        self.run_with(seed, |api, seed| {
-            ServiceBuilder::new()
-                .layer(
-                    BackoffRetryLayer::new()
-                        .policy(Standard::new().max_attempts(nz!(6)))
-                        .budget(Budget::unlimited())
-                        .repeat(Repeat::All)
-                        .seed(seed),
-                )
-                .layer(QuotaMeterLayer::new().seed(seed))
-                .service(api)
-        })
-        .await
+        self.run_with(seed, stack).await
     }
 
     /// The same through any client, made for each process of the server and a seed.
@@ -179,6 +167,20 @@ impl Scenario {
             sleep(Duration::from_secs(1)).await;
         }
     }
+}
+
+/// The layers whose figures these are.
+pub(crate) fn stack<S: Clone>(api: S, seed: u64) -> BackoffRetry<QuotaMeter<S>> {
+    ServiceBuilder::new()
+        .layer(
+            BackoffRetryLayer::new()
+                .policy(Standard::new().max_attempts(nz!(6)))
+                .budget(Budget::unlimited())
+                .repeat(Repeat::All)
+                .seed(seed),
+        )
+        .layer(QuotaMeterLayer::new().seed(seed))
+        .service(api)
 }
 
 /// What a request is counted for, give or take a tenth.

@@ -4,40 +4,16 @@
 use std::time::Duration;
 
 use super::{
+    known::{ASSUMED_PERIOD, Known, least},
     moment::Moment,
-    shape::{Shape, Window, period},
+    others::{Others, Sample},
+    shape::Window,
 };
 use crate::limits::{Kind, Limit};
 
 /// How much of the distance a level rises when the server reports more than is reckoned.
 /// Lower is taken at once: a raise may be a stale snapshot, and then costs 429s (quota tables: 6 % without this).
 const RAISE: f64 = 0.05;
-/// Weight of a new observation of what others take.
-const OTHERS_WEIGHT: f64 = 0.3;
-/// Less than this share of the refill is taken for noise.
-const OTHERS_NOISE: f64 = 0.03;
-/// More than this share of it is somebody.
-const OTHERS_CLEAR: f64 = 0.3;
-/// Looks, of a second and more each, for which somebody is remembered who takes nothing now: their calls may be waiting
-/// for a gate to open, and find nothing then if all was taken.
-const COMPANY: u8 = 60;
-/// Seconds of the refill that are left lying for them.
-const ROOM: f64 = 1.0;
-/// The part of the others' use that is taken for theirs.
-const YIELD: f64 = 0.8;
-/// Seconds of the others' use that are left alone.
-const HOLD_BACK: f64 = 2.5;
-/// Most APIs count by the minute; held until an answer says otherwise.
-const ASSUMED_PERIOD: f64 = 60.0;
-/// A period that no answer has confirmed for so long is not believed any more.
-const UNCONFIRMED: Duration = Duration::from_secs(60);
-
-/// The lesser one; of two numbers it is one instruction, where `min` has to think of what is no number.
-#[inline]
-fn least(a: f64, b: f64) -> f64 {
-    if a < b { a } else { b }
-}
-
 #[derive(Debug)]
 pub(super) struct Bucket {
     /// `None` until an answer has named it.
@@ -46,149 +22,17 @@ pub(super) struct Bucket {
     reserved: f64,
 }
 
-#[derive(Debug)]
-struct Known {
-    limit: f64,
-    /// Seconds in which an empty bucket fills.
-    period: f64,
-    /// What comes back in a second to this process; 0 in a window.
-    refill: f64,
-    /// What is left alone, because others may have taken it since the server last said.
-    held: f64,
-    level: f64,
-    /// When `level` was right.
-    at: Moment,
-    /// When the server last named the limit.
-    told: Moment,
-    /// When an answer last agreed with `period`.
-    confirmed: Moment,
-    others: Others,
-    window: Option<Window>,
-    shape: Shape,
-}
-
-impl Known {
-    fn new(limit: f64, period: f64, now: Moment) -> Self {
-        let mut known = Self {
-            limit,
-            period,
-            refill: 0.0,
-            held: 0.0,
-            level: f64::INFINITY,
-            at: now,
-            told: now,
-            confirmed: now,
-            others: Others::default(),
-            window: None,
-            shape: Shape::default(),
-        };
-        known.reckon();
-        known
-    }
-
-    /// What comes back in a second, to all who share the quota.
-    fn whole_refill(&self) -> f64 {
-        self.limit / self.period
-    }
-
-    /// Brings up to date what follows from limit, period and others.
-    fn reckon(&mut self) {
-        let (whole, is_window) = (self.whole_refill(), self.window.is_some());
-        let others = if is_window { Others::default() } else { self.others };
-        let share = others.share(whole);
-        // Who left them all that they take would never get back what they once took: a split is fair only if both press a bit.
-        self.refill = if is_window { 0.0 } else { whole - share * YIELD };
-        let room = if others.company > 0 { (whole * ROOM).min(self.limit * 0.05).max(1.0) } else { 0.0 };
-        self.held = if share > 0.0 { (share * HOLD_BACK).max(1.0).max(room) } else { room };
-    }
-
-    /// What is missing of `amount`; 0 or less if it is free.
-    #[inline]
-    fn missing(&self, amount: f64, now: Moment) -> f64 {
-        least(amount + self.held, self.limit.max(amount)) - self.level_at(now)
-    }
-
-    #[inline]
-    fn level_at(&self, now: Moment) -> f64 {
-        match &self.window {
-            None => least(self.level + self.refill * now.seconds_since(self.at), self.limit),
-            Some(window) if now < window.resets => self.level,
-            Some(_) => self.limit,
-        }
-    }
-
-    /// Brings the level up to now. What is held back until later than now stays so.
-    #[inline]
-    fn advance(&mut self, now: Moment) {
-        self.level = self.level_at(now);
-        self.at = self.at.max(now);
-        if let Some(window) = &mut self.window {
-            window.roll(now);
-        }
-    }
-
-    fn wait_for(&self, amount: f64, now: Moment) -> Duration {
-        let missing = self.missing(amount, now);
-        if missing <= 0.0 {
-            return Duration::ZERO;
-        }
-        if let Some(window) = &self.window {
-            return window.wait_for(missing, self.limit, now);
-        }
-        // Timers tick in milliseconds; the nanosecond keeps a due wait from being found a hair short.
-        Duration::try_from_secs_f64(missing / self.refill)
-            .unwrap_or(Duration::MAX)
-            .saturating_add(self.at.since(now))
-            .saturating_add(Duration::from_nanos(1))
-    }
-}
-
-/// What other processes take from the same quota, a second: what is missing from the server's count when this
-/// process's own calls are taken off.
-#[derive(Clone, Copy, Debug, Default)]
-struct Others {
-    last: Option<Sample>,
-    rate: f64,
-    /// For so many more looks it counts that there was somebody.
-    company: u8,
-}
-
+/// The call of which an answer speaks.
 #[derive(Clone, Copy, Debug)]
-struct Sample {
-    seen: Moment,
-    remaining: f64,
-    mark: f64,
-}
-
-impl Others {
-    /// Whether the rate is another than before.
-    fn observe(&mut self, sample: Sample, limit: f64, refill: f64) -> bool {
-        let Some(last) = self.last else {
-            self.last = Some(sample);
-            return false;
-        };
-        let elapsed = sample.seen.seconds_since(last.seen);
-        if elapsed < 1.0 || elapsed * refill < 8.0 {
-            return false;
-        }
-        self.last = Some(sample);
-        // A full bucket loses its refill: nothing can be read from it.
-        if last.remaining.max(sample.remaining) < limit * 0.98 {
-            let taken = refill * elapsed - (sample.mark - last.mark) - (sample.remaining - last.remaining);
-            let taken = (taken / elapsed).min(refill);
-            self.rate += OTHERS_WEIGHT * (taken - self.rate);
-            let is_clear = taken > refill * OTHERS_CLEAR && taken * elapsed > 4.0;
-            if is_clear && self.company == 0 {
-                self.rate = taken;
-            }
-            self.company = if is_clear { COMPANY } else { self.company.saturating_sub(1) };
-        }
-        true
-    }
-
-    fn share(&self, refill: f64) -> f64 {
-        if self.rate < refill * OTHERS_NOISE { 0.0 } else { self.rate.min(refill * 0.95) }
-    }
+pub(super) struct Heard {
+    /// When the server probably counted it.
+    pub(super) seen: Moment,
+    /// What had been sent in all by then: what is reserved beyond that, the server has not counted yet.
+    pub(super) mark: f64,
+    /// The most of this process's own that the server can have counted by then, if nothing was known when it left.
+    pub(super) own: f64,
+    /// What was reckoned counts nothing.
+    pub(super) anew: bool,
 }
 
 /// A level as [`Snapshot`](super::Snapshot) shows it.
@@ -288,12 +132,22 @@ impl Bucket {
     /// Whether `amount` is free now.
     #[inline]
     pub(super) fn holds(&self, amount: f64, now: Moment) -> bool {
-        self.known.as_ref().is_none_or(|known| known.missing(amount, now) <= 0.0)
+        self.known.as_ref().is_none_or(|known| known.holds(amount, now))
     }
 
     /// What was told is no more so.
     pub(super) fn forget(&mut self) {
         self.known = None;
+    }
+
+    /// How long until `amount` is there if nobody else takes it.
+    pub(super) fn wait_at_least(&self, amount: f64, now: Moment) -> Duration {
+        let Some(known) = &self.known else { return Duration::ZERO };
+        if !known.others.are_met() {
+            return known.wait_for(amount, now);
+        }
+        let missing = known.missing(amount, now).max(0.0);
+        Duration::try_from_secs_f64(missing / known.whole_refill()).unwrap_or(Duration::MAX)
     }
 
     /// How long until `amount` is free; zero where no limit is known.
@@ -313,6 +167,7 @@ impl Bucket {
         if let Some(known) = &mut self.known {
             known.advance(now);
             known.level -= amount;
+            known.others.reserve(amount, now);
         }
     }
 
@@ -321,6 +176,7 @@ impl Bucket {
         self.reserved -= amount;
         if let Some(known) = &mut self.known {
             known.level = (known.level + amount).min(known.limit);
+            known.others.refund(amount);
         }
     }
 
@@ -345,9 +201,9 @@ impl Bucket {
         }
     }
 
-    /// Takes in what an answer says. `seen` is when the server probably counted its request, `mark` what had been sent in
-    /// all by then: what is reserved beyond that, the server has not counted yet. `anew`: what was reckoned counts nothing.
-    pub(super) fn reconcile(&mut self, told: &Limit, seen: Moment, mark: f64, now: Moment, anew: bool) {
+    /// Takes in what an answer says.
+    pub(super) fn reconcile(&mut self, told: &Limit, heard: Heard, now: Moment) {
+        let Heard { seen, mark, own, anew } = heard;
         // Some say only what is left, and until when: that is what may be counted on.
         let at_least = || told.remaining.filter(|left| *left > 0.0 && told.reset.is_some() && self.known.is_none());
         if let Some(limit) = told.limit.or_else(at_least) {
@@ -381,10 +237,22 @@ impl Bucket {
         } else if known.others.observe(Sample { seen, remaining, mark }, known.limit, known.limit / known.period) {
             known.reckon();
         }
-        let since = if known.window.is_some() { 0.0 } else { known.refill * now.seconds_since(seen) };
+        let age = now.seconds_since(seen);
+        let since = if known.window.is_some() { 0.0 } else { known.refill * age };
         let estimate = least(remaining + since - unseen, known.limit);
+        if known.window.is_none() {
+            let whole = known.whole_refill();
+            // Where most is left yet, they have only just begun; else it may have been used at any time.
+            let is_early = seen <= known.since && remaining >= 0.5 * known.limit;
+            if is_early && known.limit - remaining > own + 1.5 {
+                known.others.suspect(whole, now);
+            }
+            known.others.steer(remaining - unseen, age, whole, known.limit, now);
+        }
+        // Among others the level is but a floor under what they leave each other.
+        let raise = if known.others.are_met() { 1.0 } else { RAISE };
         known.level =
-            if anew || estimate < known.level { estimate } else { known.level + RAISE * (estimate - known.level) };
+            if anew || estimate < known.level { estimate } else { known.level + raise * (estimate - known.level) };
     }
 
     /// The limit, if the server named it within the last `age`: an older word is worth another look.
@@ -405,48 +273,6 @@ impl Bucket {
             // What was there under the other limit tells nothing of what others take under this one.
             known.others = Others::default();
             known.reckon();
-        }
-    }
-}
-
-impl Known {
-    /// What the time until the reset tells of the period, and of bucket or window.
-    #[inline]
-    fn look_at_shape(&mut self, reset: Duration, remaining: f64, seen: Moment, now: Moment) {
-        let used = self.limit - remaining;
-        // Mostly it says what is known.
-        let expected = used * self.period;
-        let said = reset.as_secs_f64() * self.limit;
-        if self.window.is_none() && (said - expected).abs() <= 0.001 * said {
-            self.confirmed = now;
-            return;
-        }
-        self.look_closely(used, reset, seen, now);
-    }
-
-    #[cold]
-    fn look_closely(&mut self, used: f64, reset: Duration, seen: Moment, now: Moment) {
-        let is_window = self.window.is_some();
-        if self.shape.is_other(is_window, used, reset, seen, now) {
-            self.window = if is_window { None } else { Some(Window::new(None, now)) };
-            self.reckon();
-        }
-        if self.window.is_some() {
-            return;
-        }
-        match period(self.limit, used, reset) {
-            Some(period) if (period.seconds / self.period - 1.0).abs() <= period.doubt => self.confirmed = now,
-            Some(period) if period.is_telling => {
-                self.period = period.seconds;
-                self.confirmed = now;
-                self.reckon();
-            }
-            _ if now.since(self.confirmed) > UNCONFIRMED => {
-                self.period = ASSUMED_PERIOD;
-                self.confirmed = now;
-                self.reckon();
-            }
-            _ => {}
         }
     }
 }

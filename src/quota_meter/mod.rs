@@ -54,12 +54,14 @@ mod future;
 mod grants;
 mod guards;
 mod handle;
+mod known;
 mod layer;
 mod lock;
 #[cfg(all(test, outbound_loom))]
 mod loom;
 mod moment;
 mod name;
+mod others;
 mod pace;
 mod parts;
 mod permits;

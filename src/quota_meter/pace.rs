@@ -10,17 +10,31 @@ use std::time::Duration;
 use super::moment::Moment;
 
 /// How far the pace starts below the measured rate, and how far above it is after twice [`Pace::span`].
-const SWING: f64 = 0.05;
-/// The time in which the pace comes up to the measured rate; longer with each 429 that confirms it.
-const SPANS: (f64, f64) = (50.0, 150.0);
+const SWING: f64 = 0.04;
+/// The time in which the pace comes up to the measured rate, in seconds; so many times longer with each 429 that
+/// confirms it, and no longer than that. A hidden limit holds but a second's worth: what was not used is gone whether
+/// there is a 429 or not, so that they may be rarer.
+const FIRST_SPAN: f64 = 50.0;
+const LEARNED: Growth = Growth { by: 1.5, longest: 150.0 };
+const HIDDEN: Growth = Growth { by: 2.0, longest: 300.0 };
 /// The same while the rate is but a guess.
-const FIRST_SPAN: f64 = 5.0;
+const GUESS_SPAN: f64 = 5.0;
 /// Fewer admitted calls measure no rate.
 const TELLING_CALLS: f64 = 16.0;
+/// What a refusal takes from the bucket where 429s count: less than a call, of which there was not enough.
+const REFUSAL: f64 = 0.7;
+/// Seconds of the rate that may leave at once; of what came back while the gate was closed, that much is still there.
+const MOST_AT_ONCE: f64 = 1.25;
+const MOST_AT_ONCE_HIDDEN: f64 = 1.0;
 /// A rate that comes out within this of the last one confirms it.
 const CONFIRMED: f64 = 0.05;
 /// So long after the last 429 it tells nothing of the rate any more: a client that was quiet measured only itself.
 const FORGOTTEN: Duration = Duration::from_secs(600);
+
+struct Growth {
+    by: f64,
+    longest: f64,
+}
 
 #[derive(Debug)]
 pub(super) struct Pace {
@@ -29,7 +43,7 @@ pub(super) struct Pace {
     /// The limit is a short one under one that is announced: its bucket holds a second's worth, so that what it did not
     /// admit in time is gone, and the pace at a refusal tells more than the mean since the last.
     is_hidden: bool,
-    /// What may leave now, up to a second's worth.
+    /// What may leave now.
     level: f64,
     at: Moment,
     /// The last moment at which the server's bucket was empty, and the calls admitted until then.
@@ -42,6 +56,8 @@ struct Empty {
     /// Where the present measurement began.
     since: Moment,
     admitted: f64,
+    /// Gates that closed since.
+    refusals: f64,
     /// When the last 429 came.
     last: Moment,
     /// The gate's epoch that began then.
@@ -51,9 +67,9 @@ struct Empty {
 impl Pace {
     /// The first 429, at a time at which so many calls had been admitted; `rate` if one is to be assumed.
     pub(super) fn new(now: Moment, admitted: f64, rate: Option<f64>, epoch: u64) -> Self {
-        let empty = Empty { since: now, admitted, last: now, epoch };
+        let empty = Empty { since: now, admitted, refusals: 0.0, last: now, epoch };
         // Where calls are rare, a span in which none would leave tells nothing.
-        let span = rate.map_or(FIRST_SPAN, |rate| FIRST_SPAN.max(1.5 * TELLING_CALLS / rate)).min(SPANS.1);
+        let span = rate.map_or(GUESS_SPAN, |rate| GUESS_SPAN.max(1.5 * TELLING_CALLS / rate)).min(LEARNED.longest);
         Self { is_hidden: rate.is_some(), rate, level: 0.0, at: now, empty, span }
     }
 
@@ -61,26 +77,33 @@ impl Pace {
     pub(super) fn refused(&mut self, now: Moment, admitted: f64, opens: Moment, epoch: u64) {
         let elapsed = now.seconds_since(self.empty.since);
         let calls = admitted - self.empty.admitted;
+        let was_known = self.rate.is_some();
+        let mut came_back = 0.0;
+        self.empty.refusals += 1.0;
         if elapsed > 0.0 && calls >= TELLING_CALLS {
             let measured = match self.rate(now).filter(|_| self.is_hidden) {
                 Some(pace) => pace.min(self.rate.unwrap_or(pace) * (1.0 + SWING)),
-                None => calls / elapsed,
+                None => (calls + REFUSAL * self.empty.refusals) / elapsed,
             };
             let is_confirmed = self.rate.is_some_and(|rate| (measured / rate - 1.0).abs() < CONFIRMED);
-            self.span = if is_confirmed { (self.span * 1.5).min(SPANS.1) } else { SPANS.0 };
+            let growth = if self.is_hidden { HIDDEN } else { LEARNED };
+            self.span = if is_confirmed { (self.span * growth.by).min(growth.longest) } else { FIRST_SPAN };
             self.rate = Some(measured);
-            self.empty = Empty { since: now, admitted, last: now, epoch };
+            self.empty = Empty { since: now, admitted, refusals: 0.0, last: now, epoch };
+            if was_known {
+                came_back = measured * opens.seconds_since(now).min(self.most_at_once());
+            }
         } else if let Some(rate) = self.rate.filter(|_| self.is_hidden && elapsed > 0.0) {
             // So soon again: it is too fast.
             self.rate = Some(rate * (1.0 - SWING));
-            self.span = SPANS.0;
-            self.empty = Empty { since: now, admitted, last: now, epoch };
+            self.span = FIRST_SPAN;
+            self.empty = Empty { since: now, admitted, refusals: 0.0, last: now, epoch };
         } else if self.rate.is_none() && elapsed > 0.0 && calls >= 1.0 {
             // A first guess; the measurement goes on.
             self.rate = Some(calls / elapsed);
         }
         self.empty.last = now;
-        self.level = 0.0;
+        self.level = came_back;
         self.at = opens.max(now);
     }
 
@@ -106,7 +129,11 @@ impl Pace {
     fn level_at(&self, now: Moment) -> f64 {
         let Some(rate) = self.rate(now) else { return f64::INFINITY };
         let elapsed = now.seconds_since(self.at);
-        (self.level + rate * elapsed).min(rate.max(1.0))
+        (self.level + rate * elapsed).min((rate * self.most_at_once()).max(1.0))
+    }
+
+    fn most_at_once(&self) -> f64 {
+        if self.is_hidden { MOST_AT_ONCE_HIDDEN } else { MOST_AT_ONCE }
     }
 
     pub(super) fn reserve(&mut self, now: Moment, calls: f64) {

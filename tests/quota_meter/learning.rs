@@ -12,17 +12,35 @@ use super::{Office, costing, limits, meter, told};
 use crate::common::{Text, ms, named, reply, request, secs, settled};
 
 #[tokio::test(start_paused = true)]
-async fn of_unknown_limits_it_starts_with_four_in_flight_and_one_more_for_each_success() {
+async fn of_unknown_limits_it_starts_with_four_in_flight_and_more_with_each_success() {
     let office = Office::new(meter());
     let _calls = office.many(40);
     settled().await;
     assert_eq!(office.desk.count(), 4);
-    for (n, in_flight) in [(0, 5), (1, 6), (2, 7)] {
+    for (n, in_flight) in [(0, 6), (1, 8), (2, 10)] {
         office.desk.answer(&n.to_string(), reply(200)).await;
         assert_eq!(office.desk.open().len(), in_flight);
     }
     office.desk.answer("3", reply(500)).await;
-    assert_eq!(office.desk.open().len(), 7, "a failure says nothing of the quota");
+    assert_eq!(office.desk.open().len(), 10, "a failure says nothing of the quota");
+}
+
+/// A refusal comes soon; who is silent has let them in.
+#[tokio::test(start_paused = true)]
+async fn while_nothing_is_heard_one_more_leaves_each_tenth_of_a_second() {
+    let office = Office::new(meter());
+    let _calls = office.many(40);
+    settled().await;
+    for more in 1..=10 {
+        sleep(ms(99)).await;
+        assert_eq!(office.desk.count(), 3 + more);
+        sleep(ms(1)).await;
+        settled().await;
+        assert_eq!(office.desk.count(), 4 + more);
+    }
+    office.desk.answer("0", reply(500)).await;
+    sleep(secs(10.0)).await;
+    assert_eq!(office.desk.open().len(), 13, "whatever the answer, now it is known that there are answers");
 }
 
 #[tokio::test(start_paused = true)]

@@ -130,7 +130,11 @@ async fn a_call_that_waits_is_refused_when_its_deadline_comes() {
 #[tokio::test(start_paused = true)]
 async fn the_longest_wait_holds_where_nothing_is_known_too() {
     let office = Office::new(meter().max_wait(secs(5.0)));
-    let _in_flight = office.many(4);
+    let _in_flight = office.many(5);
+    settled().await;
+    // Where nothing at all is heard, calls leave one after another.
+    sleep(ms(50)).await;
+    office.desk.answer("0", reply(500)).await;
     settled().await;
     let start = Instant::now();
     let answer = tokio::time::timeout(secs(3600.0), office.call("fifth")).await.expect("it ends").unwrap();

@@ -23,10 +23,6 @@ use scenario::{Figures, Scenario};
 use tower::BoxError;
 use tower_outbound::mock::simulate::Table;
 
-/// Requests a minute, workers. The longest first, so that threads end together.
-const SIZES: [(u64, usize); 9] =
-    [(10_000, 512), (10_000, 64), (10_000, 8), (500, 512), (500, 64), (500, 8), (60, 512), (60, 64), (60, 8)];
-
 /// One client with one batch.
 pub(crate) struct Cell {
     server: &'static str,
@@ -56,7 +52,7 @@ fn main() -> Result<(), BoxError> {
     let wanted = arguments.iter().filter(|argument| !argument.starts_with("--") && Some(*argument) != svg);
     let wanted: Vec<&String> = wanted.collect();
     // `cargo test` runs benches too, without this word: then one cell is enough.
-    let sizes = if has("--bench") { &SIZES[..] } else { &SIZES[7..8] };
+    let sizes = if has("--bench") { &grid::SIZES[..] } else { &grid::SIZES[7..8] };
 
     let mut rows = Vec::new();
     for (server, scenario) in grid::SERVERS {

@@ -17,9 +17,16 @@ use crate::{
 
 /// Calls in flight before anything is known of the limits.
 pub(super) const FIRST_WINDOW: u32 = 4;
+/// How long the first calls are unanswered before another goes, and another: a refusal comes sooner than an answer, so
+/// that silence says they were let in.
+const SILENCE: Duration = Duration::from_millis(100);
+/// Up to here the window opens by more with each success, while no limit is known: what a full bucket gets back
+/// meanwhile is lost.
+const EARLY_WINDOW: u32 = 32;
+const EARLY_STEP: u32 = 2;
 /// From here on the window opens by one only with every [`BLIND_STEP`]th success, while no limit is known.
 const BLIND_WINDOW: u32 = 128;
-const BLIND_STEP: u64 = 2;
+const BLIND_STEP: u64 = 3;
 /// How often a gate doubles at the most where the server says what is left: who shares the quota took it, and that passes.
 const LONGEST_STREAK: (u32, u32) = (2, 16);
 /// When for so long no answer came and the limits let nobody go, one call goes to look whether they are still so: what a
@@ -68,7 +75,27 @@ impl Core {
     pub(super) fn has_room(&self, now: Moment) -> bool {
         let probe_is_out = self.gate.probing && is_out(self.gate.probe, now)
             || self.spent.as_ref().is_some_and(|spent| is_out(spent.probe, now) || spent.until > now);
-        !probe_is_out && self.flights.len() < self.window as usize
+        !probe_is_out && (self.flights.len() < self.window as usize || self.may_ask_more(now))
+    }
+
+    /// Nothing was heard yet: when the next call may go nevertheless.
+    pub(super) fn asks_more_at(&self) -> Option<Moment> {
+        let is_silent = self.heard == Moment::START && self.window == FIRST_WINDOW && !self.is_known();
+        let first = self.flights.get(0).filter(|_| is_silent)?;
+        let beyond = (self.flights.len() + 1).saturating_sub(FIRST_WINDOW as usize);
+        let beyond = u32::try_from(beyond).ok().filter(|beyond| *beyond <= BLIND_WINDOW)?;
+        Some(first.left? + SILENCE.saturating_mul(beyond))
+    }
+
+    /// The window, and those who went though it was full.
+    pub(super) fn window_in_use(&self) -> u32 {
+        let in_flight = u32::try_from(self.flights.len()).unwrap_or(u32::MAX);
+        if self.asks_more_at().is_some() { self.window.max(in_flight) } else { self.window }
+    }
+
+    #[cold]
+    fn may_ask_more(&self, now: Moment) -> bool {
+        self.asks_more_at().is_some_and(|at| at <= now)
     }
 
     pub(super) fn end_probe(&mut self, flight: &Flight) {
@@ -85,7 +112,8 @@ impl Core {
         // A limit that nobody names is found by running into it: the slower, the fewer are on their way then.
         let is_blind = self.window >= BLIND_WINDOW && self.pace.is_none() && !self.is_known();
         if !is_blind || self.counts.succeeded.is_multiple_of(BLIND_STEP) {
-            self.window = self.window.saturating_add(1);
+            let is_early = self.window < EARLY_WINDOW && self.pace.is_none() && !self.is_known();
+            self.window = self.window.saturating_add(if is_early { EARLY_STEP } else { 1 });
         }
     }
 
@@ -109,7 +137,7 @@ impl Core {
         let longest_streak = if is_told { LONGEST_STREAK.0 } else { LONGEST_STREAK.1 };
         // A window is whole again for all at once: nothing is gained by coming later.
         let is_window = self.requests.is_window() && !self.requests.holds(flight.cost.requests, now);
-        let jitter = if is_window { 1.0 } else { self.rng.random_range(1.0..1.25) };
+        let jitter = if is_window { 1.0 } else { self.rng.random_range(1.0..1.2) };
         let factor = 2f64.powi(self.gate.streak.min(longest_streak) as i32) * jitter;
         let longest = LONGEST_GATE.max(base.saturating_mul(2));
         let closed = Duration::try_from_secs_f64(base.as_secs_f64() * factor).unwrap_or(longest).min(longest);

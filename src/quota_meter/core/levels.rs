@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Core, Wakes};
+use super::{Core, Wakes, gate::FIRST_WINDOW};
 use crate::{
     limits::{Dimension, Limits, MORE, Unit},
     quota_meter::{
-        bucket::{Bucket, Level},
+        bucket::{Bucket, Heard, Level},
         cost::Cost,
         demand::Sure,
         flights::{Flight, FlightId},
@@ -22,6 +22,8 @@ pub(super) use crate::quota_meter::SetBy as Origin;
 const TOKEN_MARGIN: f64 = 1.1;
 /// A call larger than the whole limit is refused for so long after the server named that; then one looks again.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// A server may count so many times the estimate.
+const OWN_TOKENS: f64 = 1.25;
 /// The least window once a limit is known.
 const LEAST_KNOWN_WINDOW: f64 = 8.0;
 
@@ -100,10 +102,13 @@ impl Core {
 
     /// How long until the levels hold this cost.
     pub(super) fn announced_wait(&self, now: Moment, cost: Cost) -> Duration {
-        let tokens =
-            if cost.tokens > 0.0 { self.tokens.wait_for(self.with_margin(cost.tokens), now) } else { Duration::ZERO };
+        let tokens = if cost.tokens > 0.0 {
+            self.tokens.wait_at_least(self.with_margin(cost.tokens), now)
+        } else {
+            Duration::ZERO
+        };
         let more = self.more.iter().map(|more| more.wait_for(Cost::ZERO, cost, now)).max().unwrap_or_default();
-        self.requests.wait_for(cost.requests, now).max(tokens).max(more)
+        self.requests.wait_at_least(cost.requests, now).max(tokens).max(more)
     }
 
     pub(super) fn with_margin(&self, tokens: f64) -> f64 {
@@ -235,11 +240,17 @@ impl Core {
             None => now.minus_nanos(if self.fastest == u64::MAX { 0 } else { self.fastest / 2 }),
         };
         let was_known = self.is_known();
+        // The first calls leave at once, and the server may have counted any of them first.
+        let together = (f64::from(FIRST_WINDOW) / flight.mark.requests.max(1.0)).max(1.0);
         if let Some(told) = &limits.requests {
-            self.requests.reconcile(told, seen, flight.mark.requests, now, flight.anew);
+            let heard =
+                Heard { seen, mark: flight.mark.requests, own: together * flight.mark.requests, anew: flight.anew };
+            self.requests.reconcile(told, heard, now);
         }
         if let Some(told) = &limits.tokens {
-            self.tokens.reconcile(told, seen, flight.mark.tokens, now, flight.anew);
+            let mark = flight.mark.tokens;
+            let heard = Heard { seen, mark, own: together * mark * OWN_TOKENS, anew: flight.anew };
+            self.tokens.reconcile(told, heard, now);
         }
         for dimension in limits.more.iter() {
             self.learn_more(dimension, seen, flight, now);
@@ -295,7 +306,8 @@ impl Core {
         });
         if let Some(more) = place.and_then(|place| self.more.get_mut(place)) {
             let mark = flight.mark.in_unit(more.unit);
-            more.bucket.reconcile(&dimension.limit, seen, mark, now, flight.anew);
+            let heard = Heard { seen, mark, own: f64::INFINITY, anew: flight.anew };
+            more.bucket.reconcile(&dimension.limit, heard, now);
         }
     }
 

@@ -1,11 +1,12 @@
 //! The meter without clock, tasks or sockets: time and events in, grants and wakers out.
 //!
-//! Here is what happens to a call, and what is kept of it; [`line`] says whose turn it is, [`levels`] what is left of
-//! each limit, and [`gate`] who is kept out all the same.
+//! Here is what happens to a call, and what is kept of it; [`line`] says whose turn it is, [`outlook`] when
+//! that will be, [`levels`] what is left of each limit, and [`gate`] who is kept out all the same.
 
 mod gate;
 mod levels;
 mod line;
+mod outlook;
 
 use std::{task::Waker, time::Duration};
 
@@ -321,7 +322,7 @@ impl Core {
             tokens: self.level(Unit::Tokens, &self.tokens, now),
             more: self.others(now),
             in_flight: self.flights.len(),
-            window: self.window,
+            window: self.window_in_use(),
             waiting: self.waiters.len(),
             expected_wait: self.expected_wait(now, place, Cost::of_tokens(0.0, 0.0)),
             gate_opens_in: self.gate.opens.filter(|opens| *opens > now).map(|opens| opens.since(now)),

@@ -1,0 +1,56 @@
+//! What each cell of the grid must keep to.
+
+use crate::scenario::Figures;
+
+pub(crate) const SPREAD: &str = "p99/p50";
+
+/// The most that each figure may be; what is not promised is infinite.
+pub(crate) struct Bounds {
+    pub(crate) ratio: f64,
+    pub(crate) wasted: f64,
+    pub(crate) spread: f64,
+}
+
+impl Bounds {
+    pub(crate) fn of(server: &str, requests: u64, workers: usize) -> Self {
+        let open = (f64::INFINITY, f64::INFINITY);
+        let (ratio, wasted) = match server {
+            "headers" | "429s do not count" => (1.012, 0.0),
+            "token-bound" => (1.02, 0.005),
+            _ if requests < 500 => open,
+            "retry-after only" | "nothing" => (1.03, 0.005),
+            "hidden limit a second" => (1.04, 0.002),
+            "headers, two processes" => (1.05, 0.005),
+            "headers, four processes" => (1.1, 0.01),
+            _ => open,
+        };
+        // Bound by the rate, all wait alike.
+        let is_rate_bound = workers as u64 * 60 >= requests * 7;
+        Self { ratio, wasted, spread: if is_rate_bound { 1.15 } else { f64::INFINITY } }
+    }
+
+    /// What is missed, if anything.
+    pub(crate) fn missed(&self, figures: &Figures) -> Vec<&'static str> {
+        let Figures { ratio, wasted, failed, spread } = *figures;
+        [
+            ("ratio", ratio > self.ratio),
+            ("429s", wasted > self.wasted),
+            ("failed", failed > 0),
+            (SPREAD, spread > self.spread),
+        ]
+        .into_iter()
+        .filter_map(|(what, is_missed)| is_missed.then_some(what))
+        .collect()
+    }
+}
+
+/// Why the spread of this cell is known to be larger.
+pub(crate) fn known(server: &str, requests: u64, workers: usize) -> Option<&'static str> {
+    match (server, requests, workers) {
+        ("nothing, two processes", ..) => Some("nothing tells them of each other: each measures what the other leaves"),
+        (_, 60, 8) => Some("1 % fail once: one more refill, wait and service, of 8 s in all"),
+        ("headers, four processes", 60, _) => Some("each hears of the level once in four seconds"),
+        ("headers, four processes", 500, 64) => Some("16 workers each, of whom one or two more or less are waiting"),
+        _ => None,
+    }
+}
