@@ -91,8 +91,9 @@ impl Core {
 
     /// The window, and those who went though it was full.
     pub(super) fn window_in_use(&self) -> u32 {
+        let is_silent = self.heard == Moment::START && self.window == FIRST_WINDOW;
         let in_flight = u32::try_from(self.flights.len()).unwrap_or(u32::MAX);
-        if self.asks_more_at().is_some() { self.window.max(in_flight) } else { self.window }
+        if is_silent { self.window.max(in_flight) } else { self.window }
     }
 
     #[cold]
