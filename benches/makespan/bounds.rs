@@ -44,13 +44,17 @@ impl Bounds {
     }
 }
 
-/// Why the spread of this cell is known to be larger.
+/// What is known of a cell whose spread is larger.
+///
+/// Measured without the 500s of the server: `headers, 60, 8` comes to 1.12, `token-bound, 60, 8` to 1.09, two processes
+/// at 60 with 8 workers to 1.15, four at 500 with 64 to 1.12. The others stay as they are.
 pub(crate) fn known(server: &str, requests: u64, workers: usize) -> Option<&'static str> {
     match (server, requests, workers) {
-        ("nothing, two processes", ..) => Some("nothing tells them of each other: each measures what the other leaves"),
-        (_, 60, 8) => Some("1 % fail once: one more refill, wait and service, of 8 s in all"),
-        ("headers, four processes", 60, _) => Some("each hears of the level once in four seconds"),
-        ("headers, four processes", 500, 64) => Some("16 workers each, of whom one or two more or less are waiting"),
+        ("nothing, two processes", ..) => Some("nothing is promised of processes that hear nothing of each other"),
+        ("headers, four processes", 60, _) => Some("not the 500s; the cause is not known"),
+        ("headers" | "429s do not count" | "token-bound" | "headers, two processes", 60, 8)
+        | ("headers, four processes", 500, 64) => Some("the 1 % that fail once, and take a second service time"),
+        (_, 60, 8) => Some("not the 500s; the cause is not known"),
         _ => None,
     }
 }

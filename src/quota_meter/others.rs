@@ -191,10 +191,11 @@ impl Others {
     /// Whether `amount` is within this process's part.
     #[inline]
     pub(super) fn leave(&self, amount: f64, now: Moment) -> bool {
-        self.company.as_ref().is_none_or(|company| company.missing(amount, now) <= 0.0)
+        self.company.is_none() || self.wait_for(amount, now).is_zero()
     }
 
     /// How long until it is.
+    #[cold]
     pub(super) fn wait_for(&self, amount: f64, now: Moment) -> Duration {
         let Some(company) = &self.company else { return Duration::ZERO };
         let missing = company.missing(amount, now);
@@ -208,9 +209,7 @@ impl Others {
     #[inline]
     pub(super) fn reserve(&mut self, amount: f64, now: Moment) {
         if let Some(company) = &mut self.company {
-            company.largest = company.largest.max(amount);
-            company.advance(now);
-            company.free -= amount;
+            company.take(amount, now);
         }
     }
 
@@ -224,6 +223,13 @@ impl Others {
 impl Company {
     fn missing(&self, amount: f64, now: Moment) -> f64 {
         amount - self.free - self.rate * now.seconds_since(self.at)
+    }
+
+    #[cold]
+    fn take(&mut self, amount: f64, now: Moment) {
+        self.largest = self.largest.max(amount);
+        self.advance(now);
+        self.free -= amount;
     }
 
     fn advance(&mut self, now: Moment) {

@@ -31,16 +31,25 @@ async fn while_nothing_is_heard_one_more_leaves_each_tenth_of_a_second() {
     let office = Office::new(meter());
     let _calls = office.many(40);
     settled().await;
-    for more in 1..=10 {
+    for more in 1..=8 {
         sleep(ms(99)).await;
         assert_eq!(office.desk.count(), 3 + more);
         sleep(ms(1)).await;
         settled().await;
         assert_eq!(office.desk.count(), 4 + more);
     }
-    office.desk.answer("0", reply(500)).await;
-    sleep(secs(10.0)).await;
-    assert_eq!(office.desk.open().len(), 13, "whatever the answer, now it is known that there are answers");
+    sleep(secs(60.0)).await;
+    assert_eq!(office.desk.count(), 12, "and no more: a small limit is not to be run into unheard");
+}
+
+/// Answers that take longer than it would to use up the limit, one call after another.
+#[test]
+fn slow_answers_of_a_small_limit_are_waited_for() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let api = MockApi::builder().limits(Limits::per_minute(20, 1_000)).service_time(secs(5.0)..=secs(10.0)).build();
+        assert_eq!(run(&api, &meter(), 40, 1).await.2, 0);
+    });
 }
 
 #[tokio::test(start_paused = true)]

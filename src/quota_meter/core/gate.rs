@@ -20,6 +20,8 @@ pub(super) const FIRST_WINDOW: u32 = 4;
 /// How long the first calls are unanswered before another goes, and another: a refusal comes sooner than an answer, so
 /// that silence says they were let in.
 const SILENCE: Duration = Duration::from_millis(100);
+/// The most that go so. Where answers take seconds, more would run into a limit of 20 a minute before its first header.
+const UNHEARD: u32 = 8;
 /// Up to here the window opens by more with each success, while no limit is known: what a full bucket gets back
 /// meanwhile is lost.
 const EARLY_WINDOW: u32 = 32;
@@ -83,17 +85,19 @@ impl Core {
         let is_silent = self.heard == Moment::START && self.window == FIRST_WINDOW && !self.is_known();
         let first = self.flights.get(0).filter(|_| is_silent)?;
         let beyond = (self.flights.len() + 1).saturating_sub(FIRST_WINDOW as usize);
-        let beyond = u32::try_from(beyond).ok().filter(|beyond| *beyond <= BLIND_WINDOW)?;
+        let beyond = u32::try_from(beyond).ok().filter(|beyond| *beyond <= UNHEARD)?;
         Some(first.left? + SILENCE.saturating_mul(beyond))
     }
 
     /// The window, and those who went though it was full.
     pub(super) fn window_in_use(&self) -> u32 {
+        let is_silent = self.heard == Moment::START && self.window == FIRST_WINDOW;
         let in_flight = u32::try_from(self.flights.len()).unwrap_or(u32::MAX);
-        if self.asks_more_at().is_some() { self.window.max(in_flight) } else { self.window }
+        if is_silent { self.window.max(in_flight) } else { self.window }
     }
 
     #[cold]
+    #[inline(never)]
     fn may_ask_more(&self, now: Moment) -> bool {
         self.asks_more_at().is_some_and(|at| at <= now)
     }

@@ -271,6 +271,9 @@ impl Core {
         outcome: Outcome<'_>,
         wakes: &mut Wakes,
     ) -> Option<Moment> {
+        if self.heard == Moment::START {
+            self.window = self.window_in_use();
+        }
         let flight = self.flights.take(id)?;
         self.end_probe(&flight);
         self.heard = now;
