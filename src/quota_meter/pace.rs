@@ -16,7 +16,7 @@ const SWING: f64 = 0.04;
 /// there is a 429 or not, so that they may be rarer.
 const FIRST_SPAN: f64 = 50.0;
 const LEARNED: Growth = Growth { by: 1.5, longest: 150.0 };
-const HIDDEN: Growth = Growth { by: 2.0, longest: 300.0 };
+const HIDDEN: Growth = Growth { by: 3.0, longest: 300.0 };
 /// The same while the rate is but a guess.
 const GUESS_SPAN: f64 = 5.0;
 /// Fewer admitted calls measure no rate.

@@ -271,10 +271,10 @@ impl Core {
         outcome: Outcome<'_>,
         wakes: &mut Wakes,
     ) -> Option<Moment> {
+        let flight = self.flights.take(id)?;
         if self.heard == Moment::START {
             self.window = self.window_in_use();
         }
-        let flight = self.flights.take(id)?;
         self.end_probe(&flight);
         self.heard = now;
         let mut opens = None;
