@@ -126,6 +126,7 @@ impl Limits {
     }
 
     /// Whether one of these may say something.
+    #[cfg(feature = "quota-meter")]
     #[inline]
     pub(crate) fn are_in(headers: &HeaderMap) -> bool {
         headers.keys().any(|name| spelling::of(name.as_str()).is_some())

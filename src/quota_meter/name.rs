@@ -27,7 +27,7 @@ impl ScopeName {
         &self.model
     }
 
-    /// What the function of [`Scoping::with`] named it; else empty.
+    /// What the function of [`Scoping::with`](super::Scoping::with) named it; else empty.
     #[must_use]
     pub fn own(&self) -> &str {
         &self.own
