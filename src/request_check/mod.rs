@@ -41,6 +41,7 @@ mod future;
 mod head;
 mod json;
 mod layer;
+mod number;
 mod rule;
 #[cfg(feature = "schema")]
 mod schema;
