@@ -1,6 +1,6 @@
 //! What every row of the table is made of: one request, a bare service, and a loop that sends the one to the other.
 //!
-//! The request is a POST with 4 headers and a shared body of 256 bytes, cloned from a template for each call. The bare
+//! The request is a POST with 4 static headers and a shared body of 256 bytes, cloned from a template for each call. The bare
 //! service answers at once, with a clone of one response. A call is: clone the request, `poll_ready`, `call`, poll the
 //! future with a waker that does nothing until it is ready, drop the response.
 
@@ -17,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header::AUTHORIZATION};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT}};
 use http_body_util::Full;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tower::{BoxError, Service, ServiceExt};
@@ -111,11 +111,12 @@ pub(crate) fn allocations(case: &mut Case) -> (f64, f64) {
 }
 
 pub(crate) fn request() -> Request<Body> {
+    let header = HeaderValue::from_static;
     Request::post("https://api.openai.com/v1/chat/completions")
-        .header("content-type", "application/json")
-        .header("accept", "application/json")
-        .header("user-agent", "overhead/1.0")
-        .header("openai-organization", "org-0123456789")
+        .header(CONTENT_TYPE, header("application/json"))
+        .header(ACCEPT, header("application/json"))
+        .header(USER_AGENT, header("overhead/1.0"))
+        .header("openai-organization", header("org-0123456789"))
         .body(Full::new(Bytes::from(vec![b' '; 256])))
         .expect("a request")
 }
