@@ -7,6 +7,7 @@ mod common;
 mod dead;
 mod echoed;
 mod every_type;
+mod files;
 mod folder;
 mod given;
 mod in_line;

@@ -15,6 +15,7 @@ mod held;
 mod interleavings;
 mod learning;
 mod order;
+mod permits;
 mod priority;
 mod readiness;
 mod refused;
