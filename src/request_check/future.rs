@@ -13,7 +13,7 @@ use tower::BoxError;
 use crate::Refused;
 
 pin_project! {
-    /// The response of a [`RequestCheck`](super::RequestCheck).
+    /// The response of a [`RequestCheck`](super::RequestCheck), or of all layers as one.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {
@@ -32,12 +32,12 @@ pin_project! {
 }
 
 impl<F> ResponseFuture<F> {
-    pub(super) fn sent(future: F) -> Self {
+    pub(crate) fn sent(future: F) -> Self {
         Self { state: State::Sent { future } }
     }
 
     #[cold]
-    pub(super) fn refused(refused: Refused) -> Self {
+    pub(crate) fn refused(refused: Refused) -> Self {
         Self { state: State::Refused { refused: Some(refused) } }
     }
 }

@@ -32,5 +32,6 @@ mod service;
 
 pub use self::{
     layer::{Stack, StackFault, openai},
-    service::{Parts, ResponseFuture, StackService},
+    service::{Parts, StackService},
 };
+pub use crate::request_check::ResponseFuture;

@@ -2,20 +2,20 @@
 
 use std::{
     fmt,
-    future::Future,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use http::{Request, Response, header::AUTHORIZATION};
 use http_body::Body;
-use pin_project_lite::pin_project;
 use tower::{BoxError, util::Either};
 use tower_service::Service;
 
 use super::{StackFault, base::Base};
-use crate::{BackoffRetry, ErrorClassify, Gate, KeyCheck, QuotaMeter, Refused, RequestCheckLayer, body::Resend};
+use crate::{
+    BackoffRetry, ErrorClassify, Gate, KeyCheck, QuotaMeter, Refused, RequestCheckLayer, body::Resend,
+    request_check::ResponseFuture,
+};
 
 type Metered<S> = QuotaMeter<ErrorClassify<S>>;
 
@@ -81,7 +81,7 @@ where
         if let Some(refused) = self.request_check.refusal(&request) {
             return self.refuse(refused);
         }
-        ResponseFuture { state: State::Called { future: self.inner.call(request) } }
+        ResponseFuture::sent(self.inner.call(request))
     }
 }
 
@@ -99,48 +99,6 @@ impl<S> StackService<S> {
         match self.fault.as_deref()? {
             StackFault::Key(_) if request.headers().contains_key(AUTHORIZATION) => None,
             fault => Some(fault),
-        }
-    }
-}
-
-pin_project! {
-    /// The response of a [`StackService`].
-    #[derive(Debug)]
-    #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<F> {
-        #[pin]
-        state: State<F>,
-    }
-}
-
-pin_project! {
-    #[derive(Debug)]
-    #[project = StateProj]
-    enum State<F> {
-        Called { #[pin] future: F },
-        Refused { refused: Option<Refused> },
-    }
-}
-
-impl<F> ResponseFuture<F> {
-    #[cold]
-    fn refused(refused: Refused) -> Self {
-        Self { state: State::Refused { refused: Some(refused) } }
-    }
-}
-
-impl<F, RB> Future for ResponseFuture<F>
-where
-    F: Future<Output = Result<Response<RB>, BoxError>>,
-{
-    type Output = Result<Response<RB>, BoxError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProj::Called { future } => future.poll(cx),
-            StateProj::Refused { refused } => {
-                refused.take().map_or(Poll::Pending, |refused| Poll::Ready(Err(refused.into())))
-            }
         }
     }
 }
