@@ -50,9 +50,11 @@ impl KeepHeaders for HeaderList {
     }
 
     fn map(&self) -> HeaderMap {
-        let mut map = HeaderMap::with_capacity(self.0.len());
+        // Values may be more than a map has room for names.
+        let mut map = HeaderMap::try_with_capacity(self.0.len()).unwrap_or_default();
         for (name, value) in &self.0 {
-            map.append(name.clone(), value.clone());
+            // As many fit as did before.
+            let _ = map.try_append(name.clone(), value.clone());
         }
         map
     }

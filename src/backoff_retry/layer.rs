@@ -25,8 +25,8 @@ pub struct BackoffRetryLayer {
 }
 
 impl BackoffRetryLayer {
-    /// The [`Standard`] policy; only what may be processed twice is repeated; retries at most a tenth of the calls, or
-    /// ten at once where there are few; no deadline; no single wait over 120 s.
+    /// The [`Standard`] policy; only what may be processed twice is repeated; a tenth as many retries as there
+    /// were calls in the last 10 s, or ten at once where there are few ([`Budget::share_of_traffic`]); no deadline; no single wait over 120 s.
     #[must_use]
     pub fn new() -> Self {
         Self::with(Settings {
@@ -137,6 +137,9 @@ impl BackoffRetryLayer {
     /// The longest single wait accepted, whoever asks for it: the server, the policy, or a meter further in. For a longer
     /// one there is no retry, and the caller has the answer at once. What [`Standard`]'s jitter adds to a server's hint is no
     /// reason to end a call: it is cut off here. Default: 120 s.
+    ///
+    /// While it waits, the rest of the failed answer is read, so that its connection lives on: 64 KiB and 1 s of it at the
+    /// most, and no longer than 100 ms past a shorter wait.
     #[must_use]
     pub fn max_wait(self, max_wait: Duration) -> Self {
         self.change(|settings| settings.max_wait = max_wait)
@@ -168,7 +171,8 @@ impl BackoffRetryLayer {
         self.change(|settings| settings.marks = false)
     }
 
-    /// Called before each retry, with the attempt that failed and the wait.
+    /// Called as a retry is decided on, with the attempt that failed and the wait before the next. A call that is dropped
+    /// in that wait, or whose service is not ready again, is not sent after all.
     #[must_use]
     pub fn on_retry(self, on_retry: impl Fn(&Attempt<'_>, Duration) + Send + Sync + 'static) -> Self {
         self.change(|settings| settings.on_retry = Some(Arc::new(on_retry)))

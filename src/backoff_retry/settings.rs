@@ -117,7 +117,7 @@ impl Settings {
             kind = attempt.kind.as_str(),
             wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
             %error,
-            "sent again"
+            "to be sent again"
         );
         if let Some(on_retry) = &self.on_retry {
             on_retry(&attempt, wait);
@@ -153,7 +153,11 @@ impl Settings {
     #[inline]
     pub(super) fn put_key<B>(&self, request: &mut Request<B>) {
         if self.idempotency_keys && !request.method().is_idempotent() {
-            request.headers_mut().entry(IDEMPOTENCY_KEY).or_insert_with(|| self.new_key());
+            let headers = request.headers_mut();
+            if !headers.contains_key(IDEMPOTENCY_KEY) {
+                // Left out of a map that is full: then it is not repeated either.
+                let _ = headers.try_insert(IDEMPOTENCY_KEY, self.new_key());
+            }
         }
     }
 

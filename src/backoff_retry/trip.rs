@@ -96,7 +96,8 @@ impl Arrival {
     pub(super) fn mark<B>(&self, request: &mut Request<B>, settings: &Settings, made: (u32, u32), kept: bool) {
         let (attempt, resends) = made;
         if let Some(name) = &settings.count_header {
-            request.headers_mut().insert(name, HeaderValue::from(attempt - 1));
+            // Left out of a map that is full.
+            let _ = request.headers_mut().try_insert(name, HeaderValue::from(attempt - 1));
         }
         if settings.marks {
             let (seq, start) = (self.seq, self.start);

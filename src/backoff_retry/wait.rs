@@ -74,7 +74,7 @@ impl<S, RB> Wait<S, RB> {
         let Plan { now, until, deadline, rest } = plan;
         let mut this = self.project();
         if let Some(rest) = rest {
-            this.rest.set(Drain::new(rest, now, deadline));
+            this.rest.set(Drain::new(rest, now, until, deadline));
         }
         if until > now {
             this.sleep.set(Some(sleep_until(until)));

@@ -14,7 +14,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Past this, a new connection is cheaper than reading on.
 const MAX_BYTES: usize = 64 * 1024;
-/// A server that trickles is not waited for.
+/// A server that trickles is not waited for: no longer than there is to wait anyway, and this at the least and the most.
+const LEAST_TIME: Duration = Duration::from_millis(100);
 const MAX_TIME: Duration = Duration::from_secs(1);
 
 pin_project! {
@@ -31,9 +32,10 @@ pin_project! {
 }
 
 impl<B: Body> Drain<B> {
-    /// Starts to read `body`, until `deadline` at the longest; `None` if it has ended already.
-    pub(crate) fn new(body: B, now: Instant, deadline: Option<Instant>) -> Option<Self> {
-        let until = now + MAX_TIME;
+    /// Starts to read `body`, while the wait until `due` lasts, and until `deadline` at the longest; `None` if it has ended
+    /// already.
+    pub(crate) fn new(body: B, now: Instant, due: Instant, deadline: Option<Instant>) -> Option<Self> {
+        let until = due.clamp(now + LEAST_TIME, now + MAX_TIME);
         let until = deadline.map_or(until, |deadline| deadline.min(until));
         (!body.is_end_stream()).then_some(Self { body, left: MAX_BYTES, until, limit: None })
     }

@@ -10,6 +10,7 @@ use tokio::time::{Duration, Instant, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_outbound::{
     Call,
+    backoff_retry::{Backoff, BackoffRetryLayer, Jitter, Standard},
     mock::{Script, ok},
 };
 
@@ -94,6 +95,17 @@ async fn a_body_that_trickles_is_not_waited_for() {
     let open = Open::default();
     let elapsed = survives(&open, || Endless::new(b"x", ms(100))).await;
     assert_eq!(elapsed, secs(1.0));
+}
+
+/// What is left of it is worth a new connection, and no more.
+#[tokio::test(start_paused = true)]
+async fn a_short_wait_is_not_made_long_by_a_body_that_trickles() {
+    let backoff = Backoff::constant(ms(10)).jitter(Jitter::None);
+    let layer = BackoffRetryLayer::new().policy(Standard::new().backoff(backoff));
+    let (open, start) = (Open::default(), Instant::now());
+    let service = first_fails_with(&open, || Endless::new(b"x", ms(30)));
+    assert_eq!(layer.layer(service).oneshot(get()).await.unwrap().status(), 200);
+    assert_eq!(start.elapsed(), ms(100));
 }
 
 #[tokio::test(start_paused = true)]

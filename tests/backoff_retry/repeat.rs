@@ -1,7 +1,7 @@
 //! Which requests are sent again, and that they are the same when they are.
 
 use bytes::Bytes;
-use http::{HeaderName, Method};
+use http::{HeaderName, HeaderValue, Method};
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, ServiceExt};
 use tower_outbound::{
@@ -198,4 +198,35 @@ async fn keys_do_not_come_from_the_seed() {
     }
     let keys: Vec<_> = script.calls().iter().map(|sent| sent.header("idempotency-key").unwrap().to_owned()).collect();
     assert_ne!(keys[0], keys[1]);
+}
+
+/// As many values as a map takes are more than it has room for names.
+#[tokio::test(start_paused = true)]
+async fn a_request_with_all_the_headers_there_can_be_is_sent_again_with_them() {
+    let script = Script::new().then(overloaded()).otherwise(ok("done"));
+    let mut request = get();
+    while request.headers_mut().try_append("x-many", HeaderValue::from_static("1")).is_ok() {
+        if request.headers().len() == 32_768 {
+            break;
+        }
+    }
+    let sent = request.headers().len();
+    assert_eq!(send(&every_second(), &script, request).await.unwrap().status(), 200);
+    assert_eq!(script.calls()[1].headers.get_all("x-many").iter().count(), sent);
+}
+
+/// What this layer adds is left out where there is no room.
+#[tokio::test(start_paused = true)]
+async fn a_full_map_of_headers_is_no_panic() {
+    let mut request = post();
+    let names = (0..).map(|n| HeaderName::try_from(format!("x-{n}")).unwrap());
+    for name in names {
+        if request.headers_mut().try_append(name, HeaderValue::from_static("1")).is_err() {
+            break;
+        }
+    }
+    let layer = every_second().count_header(HeaderName::from_static("x-retry-count")).idempotency_keys();
+    let script = Script::new().then(overloaded()).otherwise(ok("done"));
+    assert_eq!(send(&layer, &script, request).await.unwrap().status(), 200);
+    script.assert_sent(2);
 }

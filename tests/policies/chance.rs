@@ -162,16 +162,28 @@ async fn at_total_failure_the_budget_keeps_the_load_at_one_and_a_tenth() {
     assert!((1.08..=1.1).contains(&load), "{load}");
 }
 
-/// Ten minutes of success are no licence: what is allowed at once is a tenth of the last ten seconds.
+/// What is allowed without traffic comes on top once: ten retries.
+#[tokio::test(start_paused = true)]
+async fn at_total_failure_the_default_is_at_most_ten_retries_over_a_tenth() {
+    for (per_second, seconds) in [(1, 60), (10, 60), (100, 60)] {
+        let load = load_at_total_failure(&BackoffRetryLayer::new().repeat(Repeat::All), per_second, seconds).await;
+        let most = 1.1 + 10.0 / f64::from(per_second * seconds);
+        assert!((most - 0.02..=most + 1e-9).contains(&load), "{load} of {most} at {per_second} a second");
+    }
+}
+
+/// Ten minutes of success are no licence: what is allowed at once is a tenth of the last ten seconds, which makes it two
+/// tenths in the first ten seconds of the outage, and one from then on.
 #[tokio::test(start_paused = true)]
 async fn an_outage_after_long_success_is_no_worse() {
-    let layer = BackoffRetryLayer::new().repeat(Repeat::All).budget(Budget::share_of_traffic(0.1).floor(0.0));
-    let good = layer.layer(Script::new().otherwise(status(200)));
-    for _ in 0..600 * 10 {
-        let _ = good.clone().oneshot(post()).await;
-        sleep(Duration::from_millis(100)).await;
+    for (seconds, least, most) in [(10, 1.15, 1.2), (100, 1.08, 1.11)] {
+        let layer = BackoffRetryLayer::new().repeat(Repeat::All).budget(Budget::share_of_traffic(0.1).floor(0.0));
+        let good = layer.layer(Script::new().otherwise(status(200)));
+        for _ in 0..600 * 10 {
+            let _ = good.clone().oneshot(post()).await;
+            sleep(Duration::from_millis(100)).await;
+        }
+        let load = load_at_total_failure(&layer, 10, seconds).await;
+        assert!((least..=most).contains(&load), "{load} over {seconds} s");
     }
-    // 10 s of 10 calls a second were worth 10 retries.
-    let load = load_at_total_failure(&layer, 10, 20).await;
-    assert!((1.08..=1.15).contains(&load), "{load}");
 }

@@ -36,7 +36,8 @@ impl<S> RequestBuilder<S> {
         self
     }
 
-    /// Whatever else reqwest's own builder can: `query`, `form`, `multipart` (which goes once: see [`Client::remake`]) …
+    /// Whatever else reqwest's own builder can: `query`, `form`, `multipart` (which goes again up to the bound on streams: see
+    /// [`Client::remake`] for larger ones) …
     pub fn with(mut self, change: impl FnOnce(reqwest::RequestBuilder) -> reqwest::RequestBuilder) -> Self {
         self.builder = change(self.builder);
         self
