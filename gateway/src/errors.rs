@@ -8,9 +8,12 @@ use http::{
     header::{CONTENT_TYPE, RETRY_AFTER},
 };
 use serde::Serialize;
-use tower_outbound::{ApiError, ErrorKind, Gate, Refused, find_cause, quota_meter::Refusal};
+use tower_outbound::{ApiError, ErrorKind, Gate, Refused, backoff_retry::RetryError, find_cause, quota_meter::Refusal};
 
-/// OpenAI's clients obey it. What comes out of here was sent again as often as it may be; three times three is nine.
+use crate::proxy::is_final;
+
+/// OpenAI's clients obey it. What was sent again as often as it may be is not to be sent again by them too: three times
+/// three is nine.
 pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// When another gateway may be there in the place of one that stops.
 const RESTART: Duration = Duration::from_secs(5);
@@ -25,6 +28,8 @@ pub(crate) struct Problem {
     code: Option<&'static str>,
     message: String,
     retry_after: Option<Duration>,
+    /// Whether to send it again is the caller's own decision: nobody has done so here.
+    is_callers: bool,
 }
 
 /// `{"error": {…}}`.
@@ -48,7 +53,7 @@ impl Problem {
         code: Option<&'static str>,
         message: impl Into<String>,
     ) -> Self {
-        Self { status, kind, code, message: message.into(), retry_after: None }
+        Self { status, kind, code, message: message.into(), retry_after: None, is_callers: false }
     }
 
     pub(crate) fn invalid(status: StatusCode, message: &str) -> Self {
@@ -59,7 +64,7 @@ impl Problem {
     pub(crate) fn stopping() -> Self {
         let (status, kind) = (StatusCode::SERVICE_UNAVAILABLE, "server_error");
         let message = "The gateway stops, and this call had no answer yet.";
-        Self { retry_after: Some(RESTART), ..Self::new(status, kind, Some("stopping"), message) }
+        Self { retry_after: Some(RESTART), is_callers: true, ..Self::new(status, kind, Some("stopping"), message) }
     }
 
     /// Of a call that ended without a response.
@@ -69,10 +74,12 @@ impl Problem {
         }
         let failure = ApiError::from_error(error);
         let message = format!("The gateway had no answer from the API: {failure}");
-        match failure.kind() {
-            ErrorKind::Timeout => Self::new(StatusCode::GATEWAY_TIMEOUT, "server_error", Some("timeout"), message),
-            _ => Self::new(StatusCode::BAD_GATEWAY, "server_error", Some("no_connection"), message),
-        }
+        let (status, code) = match failure.kind() {
+            ErrorKind::Timeout => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
+            _ => (StatusCode::BAD_GATEWAY, "no_connection"),
+        };
+        let is_callers = find_cause::<RetryError>(error).is_some_and(|error| !is_final(error.report()));
+        Self { is_callers, ..Self::new(status, "server_error", Some(code), message) }
     }
 
     fn of_refused(refused: &Refused) -> Self {
@@ -105,7 +112,9 @@ impl Problem {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(SOURCE, HeaderValue::from_static("gateway"));
-        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        if !self.is_callers {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
         if let Some(wait) = self.retry_after {
             let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
             headers.insert(RETRY_AFTER, ms.div_ceil(1000).max(1).into());

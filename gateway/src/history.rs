@@ -12,7 +12,7 @@ use tower_outbound::QuotaMeterLayer;
 
 use crate::{
     metrics::{Metrics, Totals},
-    quota::{overall, share},
+    quota::{least_of, overall},
 };
 
 /// The time between two samples.
@@ -31,7 +31,7 @@ pub(crate) struct Sample {
     failed: u64,
     limited: u64,
     again: u64,
-    /// What is left of the quota, from 0 to 1.
+    /// What is left of the quota, from 0 to 1: of the limit that is nearest to its end.
     requests: Option<f64>,
     tokens: Option<f64>,
 }
@@ -71,8 +71,8 @@ impl History {
                 failed: totals.failed.saturating_sub(last.failed),
                 limited: totals.limited.saturating_sub(last.limited),
                 again: (totals.retries + totals.resends).saturating_sub(last.retries + last.resends),
-                requests: quota.requests.as_ref().map(share),
-                tokens: quota.tokens.as_ref().map(share),
+                requests: least_of(&quota, true),
+                tokens: least_of(&quota, false),
             };
             if samples.kept.len() == KEPT {
                 samples.kept.pop_front();

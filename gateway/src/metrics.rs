@@ -13,6 +13,8 @@ use http::StatusCode;
 use tokio::time::Instant;
 use tower_outbound::quota_meter::{Level, Snapshot};
 
+use crate::quota::{counts, levels};
+
 /// Counts since the start.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -121,16 +123,26 @@ impl Metrics {
         text.count("resends", "Times a call was sent again for free after a 429.", &self.resends);
         self.until_head.render(&mut text);
 
-        let levels: Vec<_> = scopes.iter().flat_map(levels).collect();
+        let levels: Vec<_> =
+            scopes.iter().flat_map(|scope| levels(scope).map(move |limit| (label(&scope.scope), limit))).collect();
         let mut level = |name, help, value: fn(&Level) -> f64| {
             text.head(name, "gauge", help);
-            for (scope, what, level) in &levels {
-                text.line(format_args!("{name}{{kind=\"{what}\",scope=\"{scope}\"}}"), value(level));
+            for (scope, limit) in &levels {
+                let (kind, counts) = (label(&limit.name), counts(limit.unit));
+                let line = format_args!("{name}{{kind=\"{kind}\",counts=\"{counts}\",scope=\"{scope}\"}}");
+                text.line(line, value(&limit.level));
             }
         };
         level("quota_limit", "The quota of a period, as the API announces it.", |level| level.limit);
         level("quota_remaining", "What of it may be sent now.", |level| level.remaining);
         level("quota_refill_per_second", "What comes back in a second.", |level| level.refill_per_second);
+        text.head("tokens_used_total", "counter", "Tokens that the answers say were used.");
+        for scope in scopes {
+            let (name, used) = (label(&scope.scope), &scope.used);
+            for (direction, tokens) in [("input", used.input_tokens), ("output", used.output_tokens)] {
+                text.line(format_args!("tokens_used_total{{direction=\"{direction}\",scope=\"{name}\"}}"), tokens);
+            }
+        }
         text.one("quota_waiting", "gauge", "Calls that wait in line.", quota.waiting);
         text.one("quota_in_flight", "gauge", "Calls sent and not yet answered.", quota.in_flight);
         text.head("quota_window", "gauge", "The most that may be in flight.");
@@ -144,13 +156,6 @@ impl Metrics {
         text.one("quota_spent", "gauge", "Whether a quota is used up.", u8::from(quota.spent.is_some()));
         text.0
     }
-}
-
-/// What is known of the limits of one scope.
-fn levels(scope: &Snapshot) -> impl Iterator<Item = (String, &'static str, Level)> {
-    let name = label(&scope.scope);
-    let levels = [("requests", scope.requests), ("tokens", scope.tokens)];
-    levels.into_iter().filter_map(move |(what, level)| Some((name.clone(), what, level?)))
 }
 
 /// A value in Prometheus' text: a caller may have chosen the name of its model to be anything.

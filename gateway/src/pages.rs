@@ -17,7 +17,7 @@ use crate::{
     guard::Guard,
     history::{History, Sample},
     metrics::Metrics,
-    quota::{of_all, overall},
+    quota::{counts, of_all, overall},
 };
 
 const PAGE: &str = include_str!("status.html");
@@ -60,6 +60,7 @@ struct Status<'a> {
     resends: u64,
     requests: Option<Quota>,
     tokens: Option<Quota>,
+    more: Vec<Also>,
     expected_wait: Option<f64>,
     gate_opens_in: Option<f64>,
     spent: Option<String>,
@@ -71,6 +72,15 @@ struct Quota {
     limit: f64,
     remaining: f64,
     per_minute: f64,
+}
+
+/// A limit beside the usual two.
+#[derive(Serialize)]
+struct Also {
+    name: String,
+    counts: &'static str,
+    #[serde(flatten)]
+    quota: Quota,
 }
 
 impl From<Level> for Quota {
@@ -136,6 +146,11 @@ impl Pages {
             resends: totals.resends,
             requests: quota.requests.map(Quota::from),
             tokens: quota.tokens.map(Quota::from),
+            more: quota
+                .more
+                .into_iter()
+                .map(|also| Also { name: also.name, counts: counts(also.unit), quota: also.level.into() })
+                .collect(),
             expected_wait: quota.expected_wait.map(|wait| wait.as_secs_f64()),
             gate_opens_in: quota.gate_opens_in.map(|wait| wait.as_secs_f64()),
             spent: quota.spent.map(|error| error.to_string()),

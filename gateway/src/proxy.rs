@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use tower::{BoxError, Service, ServiceExt};
 use tower_outbound::{
     TokenCost,
-    backoff_retry::{RetryError, RetryReport},
+    backoff_retry::{RetryError, RetryReport, StopReason},
     find_cause,
 };
 
@@ -157,9 +157,16 @@ impl Rules {
 fn inbound<B>(response: &mut Response<B>, metrics: &Metrics) {
     if let Some(report) = response.extensions().get::<RetryReport>() {
         metrics.resent(report.resends);
-        if report.stopped.is_some() && !response.headers().contains_key(SHOULD_RETRY) {
+        if is_final(report) && !response.headers().contains_key(SHOULD_RETRY) {
             response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
     }
     headers::strip_hop_by_hop(response.headers_mut());
+}
+
+/// Whether it makes no sense to send it again. Where the gateway alone could not or was not to do so, the caller may.
+pub(crate) fn is_final(report: &RetryReport) -> bool {
+    use StopReason::{AttemptsUsed, BodySpent, NotIdempotent};
+    let was_sent_again = report.attempts > 1 || report.resends > 0;
+    report.stopped.is_some_and(|why| was_sent_again || !matches!(why, AttemptsUsed | BodySpent | NotIdempotent))
 }

@@ -124,3 +124,21 @@ async fn what_is_no_call_is_refused() {
         assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {head}");
     }
 }
+
+/// Who has tried often enough says so; who tried once leaves it to the caller.
+#[tokio::test]
+async fn only_what_was_sent_again_in_vain_is_not_to_be_sent_again() {
+    for (attempts, is_told) in [("--attempts=1", false), ("--attempts=2", true)] {
+        let bench = Bench::new(&[attempts]).await;
+        let mut client = bench.client().await;
+        client.send("GET /v1/models HTTP/1.1\r\nHost: g\r\n\r\n").await;
+        let mut api = bench.accept().await;
+        for _ in 0..if is_told { 2 } else { 1 } {
+            api.head().await;
+            api.send("HTTP/1.1 503 Busy\r\nRetry-After: 0\r\nContent-Length: 2\r\n\r\nno").await;
+        }
+        let head = client.head().await;
+        assert!(head.starts_with("HTTP/1.1 503"), "{head}");
+        assert_eq!(head.contains("x-should-retry: false\n"), is_told, "{attempts}: {head}");
+    }
+}

@@ -73,7 +73,7 @@ async fn one_models_quota_keeps_no_other_model_waiting() {
     let text = client.rest().await;
     let host = bench.api.local_addr().unwrap();
     for (model, limit) in [("small", 1), ("large", 500)] {
-        let scope = format!("quota_limit{{kind=\"requests\",scope=\"{host} {model}\"}} {limit}\n");
+        let scope = format!("quota_limit{{kind=\"requests\",counts=\"requests\",scope=\"{host} {model}\"}} {limit}\n");
         assert!(text.contains(&scope), "{scope} is not in\n{text}");
     }
 }

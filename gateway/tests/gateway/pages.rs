@@ -46,7 +46,7 @@ async fn the_numbers_are_those_of_the_calls() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
-    let scope = "gateway_quota_limit{kind=\"requests\",scope=\"127.0.0.1:";
+    let scope = "gateway_quota_limit{kind=\"requests\",counts=\"requests\",scope=\"127.0.0.1:";
     assert!(text.lines().any(|line| line.starts_with(scope) && line.ends_with("\"} 500")), "{text}");
     let names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     for name in &names {

@@ -36,8 +36,8 @@ impl<S> RequestBuilder<S> {
         self
     }
 
-    /// Whatever else reqwest's own builder can: `query`, `form`, `multipart` (which goes again up to the bound on streams: see
-    /// [`Client::remake`] for larger ones) …
+    /// Whatever else reqwest's own builder can: `query`, `form`, `multipart` (which goes again up to [`Client::max_replay`]; what is
+    /// longer does with [`Client::remake`]) …
     pub fn with(mut self, change: impl FnOnce(reqwest::RequestBuilder) -> reqwest::RequestBuilder) -> Self {
         self.builder = change(self.builder);
         self
