@@ -8,6 +8,9 @@ use tokio::net::TcpListener;
 use tower::BoxError;
 use tower_outbound::mock::{Faults, Limits, MockApi, MockServer};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     match run(&Options::parse()).await {
