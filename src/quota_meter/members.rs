@@ -24,7 +24,9 @@ impl<'a> Members<'a> {
 
     /// Whether this is one object and nothing else.
     pub(super) fn are_all_of(json: &[u8]) -> bool {
-        let Some(mut members) = Members::of(json).filter(|_| json.trim_ascii_end().ends_with(b"}")) else { return false };
+        let Some(mut members) = Members::of(json).filter(|_| json.trim_ascii_end().ends_with(b"}")) else {
+            return false;
+        };
         members.by_ref().for_each(drop);
         members.ends_all()
     }
@@ -167,7 +169,10 @@ mod tests {
             ("null", r#"[{"b":"]}"},[]]"#),
             (r#"{"c":{"d":"\\\""}}"#, &format!(r#""{long}\"{long}""#)),
         ] {
-            for json in [format!(r#"{{"a":{value},"b{long}":{also}}}"#), format!(" {{ \"a\" :\t{value} ,\n\"b{long}\": {also} }} x")] {
+            for json in [
+                format!(r#"{{"a":{value},"b{long}":{also}}}"#),
+                format!(" {{ \"a\" :\t{value} ,\n\"b{long}\": {also} }} x"),
+            ] {
                 let (all, rest) = members(&json);
                 assert_eq!(all, [("a", value), (&*format!("b{long}"), also)], "{json}");
                 assert_eq!(rest.map(str::trim), Some(if json.ends_with('x') { "x" } else { "" }));
@@ -193,7 +198,8 @@ mod tests {
 
     #[test]
     fn numbers_are_read_as_json_has_them() {
-        for (text, expected) in [("0", 0.0), ("123456789012345", 123_456_789_012_345.0), ("-1", -1.0), ("1e300", 1e300)] {
+        for (text, expected) in [("0", 0.0), ("123456789012345", 123_456_789_012_345.0), ("-1", -1.0), ("1e300", 1e300)]
+        {
             assert_eq!(number(text.as_bytes()).unwrap(), Some(expected), "{text}");
         }
         assert_eq!(number(b"null").unwrap(), None);

@@ -70,7 +70,8 @@ impl Reported {
         }
         // In JSON a quote in a string is escaped: one that is not, before a letter, begins a string.
         let begin = USAGE.find_iter(json).last().filter(|at| *at > 0 && json.get(at - 1) != Some(&b'\\'))?;
-        let name = [&b"usage\""[..], b"usageMetadata\""].into_iter().find(|name| json[begin + 1..].starts_with(name))?;
+        let name =
+            [&b"usage\""[..], b"usageMetadata\""].into_iter().find(|name| json[begin + 1..].starts_with(name))?;
         let colon = space(json, begin + 1 + name.len());
         let mut usage = Members::of(json.get(colon..)?.strip_prefix(b":")?)?;
         let mut reported = Self::default();
