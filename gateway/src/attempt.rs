@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Beneath all layers: each attempt comes through here.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Attempts<S> {
     inner: S,
     limit: Arc<Limit>,
@@ -27,6 +27,13 @@ pub(crate) struct Attempts<S> {
 impl<S> Attempts<S> {
     pub(crate) fn new(inner: S, limit: Arc<Limit>, metrics: Arc<Metrics>) -> Self {
         Self { inner, limit, metrics }
+    }
+}
+
+/// With timers of its own: each connection has a clone, and need not wait for those of others.
+impl<S: Clone> Clone for Attempts<S> {
+    fn clone(&self) -> Self {
+        Self::new(self.inner.clone(), self.limit.apart(), Arc::clone(&self.metrics))
     }
 }
 

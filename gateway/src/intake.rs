@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A body of JSON that is not whole by then goes on as a stream.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What request bodies may take of the memory.
 #[derive(Debug)]
@@ -25,7 +25,6 @@ pub(crate) struct Intake {
     most: usize,
     /// Of all, in bytes.
     room: Arc<Semaphore>,
-    patience: Arc<Limit>,
 }
 
 impl Intake {
@@ -34,7 +33,7 @@ impl Intake {
         // A share is counted in 32 bits.
         let most = most.min(u32::MAX as usize);
         let room = Arc::new(Semaphore::new(of_all.min(Semaphore::MAX_PERMITS)));
-        Self { most, room, patience: Limit::new(PATIENCE) }
+        Self { most, room }
     }
 
     /// The body as it goes on. JSON is read before: by what is in it the meter tells quotas apart and reckons the cost,
@@ -43,7 +42,12 @@ impl Intake {
     ///
     /// # Errors
     /// If it broke off while it was read.
-    pub(crate) async fn take(&self, mut body: Incoming, is_json: bool) -> Result<Upload, hyper::Error> {
+    pub(crate) async fn take(
+        &self,
+        mut body: Incoming,
+        is_json: bool,
+        patience: &Arc<Limit>,
+    ) -> Result<Upload, hyper::Error> {
         if body.is_end_stream() {
             return Ok(Upload::empty());
         }
@@ -57,7 +61,7 @@ impl Intake {
         let end = tokio::select! {
             biased;
             end = read.fill(&mut body, most) => Some(end?),
-            () = self.patience.begin() => None,
+            () = patience.begin() => None,
         };
         let content = read.content();
         Ok(match end {

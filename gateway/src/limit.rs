@@ -29,6 +29,11 @@ impl Limit {
         Arc::new(Self { length, set: Mutex::default() })
     }
 
+    /// The same limit, with timers of its own.
+    pub(crate) fn apart(&self) -> Arc<Self> {
+        Self::new(self.length)
+    }
+
     /// Begins now. The future is over when the time is.
     pub(crate) fn begin(self: &Arc<Self>) -> Running {
         self.until(Instant::now() + self.length)

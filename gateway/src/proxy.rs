@@ -1,6 +1,12 @@
 //! One call, on its way through.
 
-use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, task::Poll};
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
+};
 
 use axum::body::Body;
 use http::{
@@ -9,7 +15,7 @@ use http::{
 };
 use http_body_util::Either;
 use hyper::body::Incoming;
-use tower::{BoxError, Service, ServiceExt};
+use tower::{BoxError, Service};
 use tower_outbound::{
     TokenCost,
     backoff_retry::{RetryError, RetryReport, StopReason},
@@ -21,7 +27,8 @@ use crate::{
     errors::{Problem, SHOULD_RETRY},
     guard::{Guard, strip_keys, without_keys},
     headers,
-    intake::{Intake, is_json},
+    intake::{Intake, PATIENCE, is_json},
+    limit::Limit,
     metrics::{InFlight, Metrics},
     stop::{Stage, Stop},
     target::Target,
@@ -52,14 +59,37 @@ pub(crate) struct Rules {
 /// The API's answer, in flight until its end, or one of the gateway's own.
 pub(crate) type Answer<B> = Either<Keeping<B, InFlight>, Body>;
 
+/// One connection's way through. Its calls come one after another: what it has of its own no other core has touched.
+pub(crate) struct Lane<S> {
+    peer: SocketAddr,
+    stack: Mutex<S>,
+    patience: Arc<Limit>,
+}
+
+impl<S: Clone> Lane<S> {
+    pub(crate) fn new(proxy: &Proxy<S>, peer: SocketAddr) -> Self {
+        Self { peer, stack: Mutex::new(proxy.stack.clone()), patience: Limit::new(PATIENCE) }
+    }
+}
+
+impl<S> Lane<S> {
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    fn stack(&self) -> MutexGuard<'_, S> {
+        self.stack.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl<S, B> Proxy<S>
 where
-    S: Service<Request<Upload>, Response = Response<B>, Error = BoxError> + Clone,
+    S: Service<Request<Upload>, Response = Response<B>, Error = BoxError>,
 {
     /// Forwards a call, and its answer as it comes.
-    pub(crate) async fn forward(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Answer<B>> {
+    pub(crate) async fn forward(&self, lane: &Lane<S>, request: Request<Incoming>) -> Response<Answer<B>> {
         let mut call = self.metrics.begin();
-        let mut exchange = pin!(self.exchange(peer, request));
+        let mut exchange = pin!(self.exchange(lane, request));
         // The connection is woken when the time is over, and asks this then.
         let result = poll_fn(|cx| match exchange.as_mut().poll(cx) {
             Poll::Pending if self.stop.stage() == Stage::Over => Poll::Ready(Err(Problem::stopping())),
@@ -80,26 +110,34 @@ where
         }
     }
 
-    async fn exchange(&self, peer: SocketAddr, request: Request<Incoming>) -> Result<Response<B>, Problem> {
-        let request = self.rules.outbound(peer, request).await?;
-        self.send(request).await.map_err(|error| {
+    async fn exchange(&self, lane: &Lane<S>, request: Request<Incoming>) -> Result<Response<B>, Problem> {
+        let request = self.rules.outbound(lane.peer, request, &lane.patience).await?;
+        send(lane, request).await.map_err(|error| {
             if let Some(error) = find_cause::<RetryError>(&*error) {
                 self.metrics.resent(error.report().resends);
             }
             Problem::of(&*error)
         })
     }
+}
 
-    async fn send(&self, request: Request<Upload>) -> Result<Response<B>, BoxError> {
-        let mut stack = self.stack.clone();
-        stack.ready().await?;
-        stack.call(request).await
-    }
+async fn send<S, B>(lane: &Lane<S>, request: Request<Upload>) -> Result<Response<B>, BoxError>
+where
+    S: Service<Request<Upload>, Response = Response<B>, Error = BoxError>,
+{
+    poll_fn(|cx| lane.stack().poll_ready(cx)).await?;
+    let answer = lane.stack().call(request);
+    answer.await
 }
 
 impl Rules {
     /// The call as it goes to the API.
-    async fn outbound(&self, peer: SocketAddr, request: Request<Incoming>) -> Result<Request<Upload>, Problem> {
+    async fn outbound(
+        &self,
+        peer: SocketAddr,
+        request: Request<Incoming>,
+        patience: &Arc<Limit>,
+    ) -> Result<Request<Upload>, Problem> {
         let (parts, body) = request.into_parts();
         self.guard.admit(peer, &parts.headers)?;
         if parts.method == Method::CONNECT {
@@ -117,7 +155,7 @@ impl Rules {
         let mut headers = parts.headers;
         self.prepare(&mut headers);
         let is_json = is_json(&headers);
-        let body = self.intake.take(body, is_json == Some(true)).await;
+        let body = self.intake.take(body, is_json == Some(true), patience).await;
         let body = body.map_err(|_| Problem::invalid(StatusCode::BAD_REQUEST, "The request's body broke off."))?;
         let mut request = Request::new(body);
         *request.method_mut() = parts.method;

@@ -25,7 +25,7 @@ use crate::{
     limit::{Limit, Timers},
     metrics::Metrics,
     pages::{self, Facts, Pages},
-    proxy::{Proxy, Rules},
+    proxy::{Lane, Proxy, Rules},
     stack::{meter, stack},
     stop::{Entered, Stage, Stop},
     target::Target,
@@ -157,7 +157,6 @@ where
     S: Clone + Send + Sync + 'static,
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let timers = Timers(Limit::new(HEAD_TIMEOUT));
     let room = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
     // It is never closed.
     while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
@@ -169,7 +168,7 @@ where
             }
         };
         let entered = front.proxy.stop.enter();
-        let conversation = converse(stream, peer, Arc::clone(&front), timers.clone(), entered);
+        let conversation = converse(stream, peer, Arc::clone(&front), entered);
         tokio::spawn(async move {
             conversation.await;
             drop(permit);
@@ -177,24 +176,27 @@ where
     }
 }
 
-async fn converse<S, B>(stream: TcpStream, peer: SocketAddr, front: Arc<Front<S>>, timers: Timers, mut entered: Entered)
+async fn converse<S, B>(stream: TcpStream, peer: SocketAddr, front: Arc<Front<S>>, mut entered: Entered)
 where
     S: Service<Request<Upload>, Response = http::Response<B>, Error = BoxError> + Clone,
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + 'static,
 {
     // Small answers at once; a socket that refuses this still works.
     let _ = stream.set_nodelay(true);
+    let lane = Lane::new(&front.proxy, peer);
+    let way = Arc::new((front, lane));
     let service = service_fn(move |request| {
-        let front = Arc::clone(&front);
+        let way = Arc::clone(&way);
         async move {
+            let (front, lane) = &*way;
             Ok::<_, Infallible>(match pages::is_page(&request) {
-                true => Box::pin(front.show(peer, request)).await.map(Either::Right),
-                false => front.proxy.forward(peer, request).await,
+                true => Box::pin(front.show(lane.peer(), request)).await.map(Either::Right),
+                false => front.proxy.forward(lane, request).await,
             })
         }
     });
     let connection = http1::Builder::new()
-        .timer(timers)
+        .timer(Timers(Limit::new(HEAD_TIMEOUT)))
         .header_read_timeout(HEAD_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
     let (mut connection, mut is_ending) = (pin!(connection), false);

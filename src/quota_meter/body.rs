@@ -44,12 +44,13 @@ impl<B: Body> Body for ResponseBody<B> {
         let mut this = self.project();
         let frame = ready!(this.inner.as_mut().poll_frame(cx));
         if let Some(tap) = this.tap {
+            // Many do not ask again after the last piece.
+            let is_end = frame.is_none() || this.inner.is_end_stream();
             let goes_on = match &frame {
-                Some(Ok(frame)) => frame.data_ref().is_none_or(|data| tap.read(data)),
+                Some(Ok(frame)) => frame.data_ref().is_none_or(|data| tap.read(data, is_end)),
                 Some(Err(_)) | None => false,
             };
-            // Many do not ask again after the last piece.
-            if frame.is_none() || this.inner.is_end_stream() {
+            if is_end {
                 tap.end();
             }
             if !goes_on {

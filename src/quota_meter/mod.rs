@@ -59,6 +59,7 @@ mod layer;
 mod lock;
 #[cfg(all(test, outbound_loom))]
 mod loom;
+mod members;
 mod moment;
 mod name;
 mod others;

@@ -1,7 +1,10 @@
 //! Finds the objects of `usage` in JSON that comes in pieces, without keeping the rest.
 
-use memchr::memchr2;
-use serde::Deserialize;
+use std::sync::LazyLock;
+
+use memchr::{memchr2, memmem::Finder};
+
+use super::members::{Members, closed, is_space, number, space};
 
 /// Longer ones are passed over; they have some 500 bytes.
 const LONGEST: usize = 8 << 10;
@@ -9,6 +12,9 @@ const LONGEST_NAME: usize = "usageMetadata".len();
 /// No model takes so many in one call. An answer that says more, or less than none, is not believed at all: a limit that
 /// was given would be charged for it, and stall for days.
 const MOST: f64 = 10_000_000.0;
+
+/// What the names begin with.
+static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"usage"));
 
 /// What the answers so far say was used; a later word counts more than an earlier one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,8 +26,7 @@ pub(super) struct Reported {
 }
 
 /// Every API's spelling of it.
-#[derive(Default, Deserialize)]
-#[serde(default)]
+#[derive(Default)]
 struct Spelling {
     prompt_tokens: Option<f64>,
     completion_tokens: Option<f64>,
@@ -29,17 +34,56 @@ struct Spelling {
     output_tokens: Option<f64>,
     /// Anthropic counts these beside `input_tokens`; what is read from the cache counts against no limit.
     cache_creation_input_tokens: Option<f64>,
-    #[serde(rename = "promptTokenCount")]
     gemini_prompt: Option<f64>,
-    #[serde(rename = "candidatesTokenCount")]
     gemini_candidates: Option<f64>,
-    #[serde(rename = "thoughtsTokenCount")]
     gemini_thoughts: Option<f64>,
 }
 
+impl Spelling {
+    /// `None` if a number is none.
+    fn read(usage: &mut Members<'_>) -> Option<Self> {
+        let mut said = Self::default();
+        for (name, value) in usage.by_ref() {
+            let place = match name {
+                b"prompt_tokens" => &mut said.prompt_tokens,
+                b"completion_tokens" => &mut said.completion_tokens,
+                b"input_tokens" => &mut said.input_tokens,
+                b"output_tokens" => &mut said.output_tokens,
+                b"cache_creation_input_tokens" => &mut said.cache_creation_input_tokens,
+                b"promptTokenCount" => &mut said.gemini_prompt,
+                b"candidatesTokenCount" => &mut said.gemini_candidates,
+                b"thoughtsTokenCount" => &mut said.gemini_thoughts,
+                _ => continue,
+            };
+            *place = number(value).ok()?;
+        }
+        usage.rest().map(|_| said)
+    }
+}
+
 impl Reported {
-    fn take_in(&mut self, json: &[u8], place: Name) {
-        let Ok(said) = serde_json::from_slice::<Spelling>(json) else { return };
+    /// Of a whole answer in which `usage` stands in the outermost object: looks from there on only. `None` if it has to be
+    /// read from its beginning.
+    pub(super) fn at_a_glance(json: &[u8]) -> Option<Self> {
+        if json.get(space(json, 0)) != Some(&b'{') {
+            return None;
+        }
+        // In JSON a quote in a string is escaped: one that is not, before a letter, begins a string.
+        let begin = USAGE.find_iter(json).last().filter(|at| *at > 0 && json.get(at - 1) != Some(&b'\\'))?;
+        let name =
+            [&b"usage\""[..], b"usageMetadata\""].into_iter().find(|name| json[begin + 1..].starts_with(name))?;
+        let colon = space(json, begin + 1 + name.len());
+        let mut usage = Members::of(json.get(colon..)?.strip_prefix(b":")?)?;
+        let mut reported = Self::default();
+        reported.take_in(&mut usage, Name::Other);
+        // The next end, of what it is in, is also the last.
+        let rest = usage.rest()?;
+        let behind = rest.get(closed(rest, 0)?..)?;
+        behind.iter().all(|byte| is_space(*byte)).then_some(reported)
+    }
+
+    fn take_in(&mut self, usage: &mut Members<'_>, place: Name) {
+        let Some(said) = Spelling::read(usage) else { return };
         let sum = |one: Option<f64>, more: Option<f64>| Some(one? + more.unwrap_or(0.0));
         let input = sum(said.input_tokens, said.cache_creation_input_tokens);
         let input = input.or(said.prompt_tokens).or(said.gemini_prompt);
@@ -54,6 +98,11 @@ impl Reported {
         let is_anthropics_last = place == Name::Other && said.output_tokens.is_some();
         self.is_last = place == Name::Response || is_anthropics_last;
     }
+}
+
+/// Whether a whole object of an event says nothing that is looked for.
+pub(super) fn says_nothing(json: &[u8]) -> bool {
+    json.get(space(json, 0)) == Some(&b'{') && USAGE.find(json).is_none()
 }
 
 /// The names that matter.
@@ -161,6 +210,11 @@ impl Scanner {
         self.keep(data.get(copy_from..).unwrap_or_default());
     }
 
+    /// Whether it is in the midst of something.
+    pub(super) fn has_begun(&self) -> bool {
+        self.depth > 0 || self.is_in_string || self.is_array
+    }
+
     /// A new text begins.
     pub(super) fn reset(&mut self) {
         let copy = std::mem::take(&mut self.copy);
@@ -229,7 +283,9 @@ impl Scanner {
         // Too long, where it is `None` by now.
         if let Some(depth) = self.copied_from.take() {
             let place = if depth == 2 { self.wrapper } else { Name::Other };
-            self.reported.take_in(&self.copy, place);
+            if let Some(mut usage) = Members::of(&self.copy) {
+                self.reported.take_in(&mut usage, place);
+            }
             self.copy.clear();
         }
     }
@@ -250,30 +306,32 @@ mod tests {
         (scanner.reported.input, scanner.reported.output)
     }
 
+    const ANSWERS: &[(&str, (Option<u64>, Option<u64>))] = &[
+        (r#"{"id":"x","usage":{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21}}"#, (Some(9), Some(12))),
+        (r#"{"usage":{"prompt_tokens":8,"total_tokens":8},"data":[]}"#, (Some(8), None)),
+        (r#"{"usage":{"input_tokens":3,"output_tokens":4,"cache_creation_input_tokens":5}}"#, (Some(8), Some(4))),
+        (r#"{"response":{"a":[{}],"usage":{"input_tokens":36,"output_tokens":87}}}"#, (Some(36), Some(87))),
+        (r#"{"message":{"usage":{"input_tokens":25,"output_tokens":1}}}"#, (Some(25), Some(1))),
+        (
+            r#"{"usageMetadata":{"promptTokenCount":4,"candidatesTokenCount":5,"thoughtsTokenCount":6}}"#,
+            (Some(4), Some(11)),
+        ),
+        (r#"[{"a":1},{"usageMetadata":{"promptTokenCount":4,"x":[{}]}}]"#, (Some(4), None)),
+        (r#"{"usage" : { "prompt_tokens" : 1, "details": {"cached_tokens": 9} } }"#, (Some(1), None)),
+        (r#"{"choices":[{"usage":{"prompt_tokens":1}}]}"#, (None, None)),
+        (r#"{"text":"\"usage\":{\"prompt_tokens\":1}"}"#, (None, None)),
+        (r#"{"args":{"usage":{"prompt_tokens":1}}}"#, (None, None)),
+        (r#"{"usage":null,"x":{"prompt_tokens":1}}"#, (None, None)),
+        (r#"{"usage":{"prompt_tokens":1,"completion_tokens":1e300}}"#, (None, None)),
+        (r#"{"usage":{"prompt_tokens":-1,"completion_tokens":1}}"#, (None, None)),
+        (r#"{"usage":{"prompt_tokens":1e7,"completion_tokens":10000000.5}}"#, (None, None)),
+        (r#"{"usage":{"prompt_tokens":10000000,"completion_tokens":0}}"#, (Some(10_000_000), Some(0))),
+        (r#"}}}]]{"usage":{"prompt_tokens":1}}"#, (Some(1), None)),
+    ];
+
     #[test]
     fn every_spelling_is_read_however_it_is_cut() {
-        for (json, expected) in [
-            (r#"{"id":"x","usage":{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21}}"#, (Some(9), Some(12))),
-            (r#"{"usage":{"prompt_tokens":8,"total_tokens":8},"data":[]}"#, (Some(8), None)),
-            (r#"{"usage":{"input_tokens":3,"output_tokens":4,"cache_creation_input_tokens":5}}"#, (Some(8), Some(4))),
-            (r#"{"response":{"a":[{}],"usage":{"input_tokens":36,"output_tokens":87}}}"#, (Some(36), Some(87))),
-            (r#"{"message":{"usage":{"input_tokens":25,"output_tokens":1}}}"#, (Some(25), Some(1))),
-            (
-                r#"{"usageMetadata":{"promptTokenCount":4,"candidatesTokenCount":5,"thoughtsTokenCount":6}}"#,
-                (Some(4), Some(11)),
-            ),
-            (r#"[{"a":1},{"usageMetadata":{"promptTokenCount":4,"x":[{}]}}]"#, (Some(4), None)),
-            (r#"{"usage" : { "prompt_tokens" : 1, "details": {"cached_tokens": 9} } }"#, (Some(1), None)),
-            (r#"{"choices":[{"usage":{"prompt_tokens":1}}]}"#, (None, None)),
-            (r#"{"text":"\"usage\":{\"prompt_tokens\":1}"}"#, (None, None)),
-            (r#"{"args":{"usage":{"prompt_tokens":1}}}"#, (None, None)),
-            (r#"{"usage":null,"x":{"prompt_tokens":1}}"#, (None, None)),
-            (r#"{"usage":{"prompt_tokens":1,"completion_tokens":1e300}}"#, (None, None)),
-            (r#"{"usage":{"prompt_tokens":-1,"completion_tokens":1}}"#, (None, None)),
-            (r#"{"usage":{"prompt_tokens":1e7,"completion_tokens":10000000.5}}"#, (None, None)),
-            (r#"{"usage":{"prompt_tokens":10000000,"completion_tokens":0}}"#, (Some(10_000_000), Some(0))),
-            (r#"}}}]]{"usage":{"prompt_tokens":1}}"#, (Some(1), None)),
-        ] {
+        for &(json, expected) in ANSWERS {
             let bytes = json.as_bytes();
             assert_eq!(reported(&[bytes]), expected, "{json}");
             for cut in 0..bytes.len() {
@@ -281,6 +339,34 @@ mod tests {
             }
             let single: Vec<&[u8]> = bytes.chunks(1).collect();
             assert_eq!(reported(&single), expected, "{json} byte by byte");
+        }
+    }
+
+    #[test]
+    fn a_glance_shows_the_same_or_nothing() {
+        for &(json, expected) in ANSWERS {
+            for json in [json.to_owned(), format!(" {json}\n"), json.replace(':', "\n: ")] {
+                let glance = Reported::at_a_glance(json.as_bytes());
+                let glance = glance.map(|reported| (reported.input, reported.output));
+                assert!(glance.is_none_or(|glance| glance == expected), "{json}: {glance:?}");
+                let is_plain = json.trim_start().starts_with(r#"{"usage"#) && expected != (None, None);
+                assert!(glance.is_some() || !is_plain, "{json}");
+            }
+        }
+        let long = r#"{"id":"x","choices":[{"text":"\"usage\":{}}]"}],"usage":{"prompt_tokens":9},"x":"y"}"#;
+        let glance = Reported::at_a_glance(long.as_bytes());
+        assert_eq!(glance.and_then(|reported| reported.input), Some(9));
+    }
+
+    #[test]
+    fn an_event_may_say_nothing() {
+        for (event, expected) in [
+            (r#"{"choices":[]}"#, true),
+            (r#" {"choices":[],"usage":null}"#, false),
+            (" [DONE]", false),
+            (r#""usage""#, false),
+        ] {
+            assert_eq!(says_nothing(event.as_bytes()), expected, "{event}");
         }
     }
 

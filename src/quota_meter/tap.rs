@@ -6,7 +6,8 @@ use bytes::Buf;
 use memchr::memchr;
 
 use super::{
-    scan::{Reported, Scanner},
+    members::Members,
+    scan::{Reported, Scanner, says_nothing},
     scope::Scope,
     usage::{Pending, Usage},
 };
@@ -23,6 +24,8 @@ pub(super) struct Tap {
     line: Option<Line>,
     scope: Arc<Scope>,
     pending: Option<Pending>,
+    /// What is to come need not be looked at.
+    has_seen_all: bool,
     has_ended: bool,
 }
 
@@ -42,17 +45,17 @@ impl Tap {
             Media::Json => None,
             Media::Events => Some(Line::Start(0)),
         };
-        Self { scanner: Scanner::default(), line, scope, pending: Some(pending), has_ended: false }
+        Self { scanner: Scanner::default(), line, scope, pending: Some(pending), has_seen_all: false, has_ended: false }
     }
 
-    /// Whether it could be read.
-    pub(super) fn read(&mut self, data: &impl Buf) -> bool {
+    /// Whether it could be read. `is_last`: it is known that nothing follows.
+    pub(super) fn read(&mut self, data: &impl Buf, is_last: bool) -> bool {
         let mut parts = [IoSlice::new(&[]); PARTS];
         let count = data.chunks_vectored(&mut parts);
         let parts = parts.get(..count).unwrap_or_default();
         let is_whole = parts.iter().map(|part| part.len()).sum::<usize>() == data.remaining();
         if is_whole {
-            parts.iter().for_each(|part| self.feed(part));
+            parts.iter().for_each(|part| self.feed(part, is_last && count == 1));
         }
         is_whole
     }
@@ -62,10 +65,22 @@ impl Tap {
         self.has_ended = true;
     }
 
-    fn feed(&mut self, data: &[u8]) {
+    fn feed(&mut self, data: &[u8], is_last: bool) {
         match self.line {
-            None => self.scanner.feed(data),
+            None => self.json(data, is_last),
             Some(line) => self.line = Some(self.events(line, data)),
+        }
+    }
+
+    fn json(&mut self, data: &[u8], is_last: bool) {
+        if self.has_seen_all {
+            return;
+        }
+        // Mostly it is all there at once.
+        let is_all = !self.scanner.has_begun() && (is_last || Members::are_all_of(data));
+        match is_all.then(|| Reported::at_a_glance(data)).flatten() {
+            Some(reported) => (self.scanner.reported, self.has_seen_all) = (reported, true),
+            None => self.scanner.feed(data),
         }
     }
 
@@ -90,7 +105,8 @@ impl Tap {
             }
             let end = memchr(b'\n', data);
             let (of_line, rest) = data.split_at(end.unwrap_or(data.len()));
-            if matches!(line, Line::Data) {
+            let is_whole = matches!(rest, [b'\n', b'\n', ..] | [b'\n', b'\r', b'\n', ..]);
+            if matches!(line, Line::Data) && !(is_whole && !self.scanner.has_begun() && says_nothing(of_line)) {
                 self.scanner.feed(of_line);
             }
             let Some(end) = end else { return line };

@@ -12,6 +12,7 @@ use http::{
     Request, Response, Uri,
     header::{CONTENT_LENGTH, CONTENT_TYPE},
     request::Parts,
+    uri::PathAndQuery,
 };
 use pin_project_lite::pin_project;
 use reqwest::{ResponseBuilderExt, Url};
@@ -19,7 +20,7 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::{ReqwestService, body::Making};
-use crate::error::shows_key;
+use crate::{Call, error::shows_key};
 
 /// What reqwest makes up for a response with no mark.
 const UNKNOWN_HOST: &str = "no.url.provided.local";
@@ -111,23 +112,34 @@ pub(in crate::bridge) fn put_in(mut parts: Parts, mut made: reqwest::Request) ->
     Request::from_parts(parts, made.body_mut().take().unwrap_or_default())
 }
 
-/// In reqwest's own type; to `known`, if that is where it goes. Its own conversion writes out each URL and reads it again,
+/// In reqwest's own type; to `known`, if that is where it goes. Its own conversion lets each URL grow as it writes it out,
 /// and is needed only where there are extensions: the time limit is one.
 pub(in crate::bridge) fn to_reqwest(
-    request: Request<reqwest::Body>,
+    mut request: Request<reqwest::Body>,
     known: Option<&Url>,
 ) -> Result<reqwest::Request, reqwest::Error> {
-    match known {
-        Some(url) if request.extensions().is_empty() => {
-            let (parts, body) = request.into_parts();
-            let mut request = reqwest::Request::new(parts.method, url.clone());
-            *request.version_mut() = parts.version;
-            *request.headers_mut() = parts.headers;
-            *request.body_mut() = Some(body);
-            Ok(request)
-        }
-        _ => request.try_into(),
-    }
+    // That is for the layers alone.
+    request.extensions_mut().remove::<Call>();
+    let url = match known {
+        _ if !request.extensions().is_empty() => None,
+        Some(url) => Some(url.clone()),
+        None => url_of(request.uri()),
+    };
+    let Some(url) = url else { return request.try_into() };
+    let (parts, body) = request.into_parts();
+    let mut request = reqwest::Request::new(parts.method, url);
+    *request.version_mut() = parts.version;
+    *request.headers_mut() = parts.headers;
+    *request.body_mut() = Some(body);
+    Ok(request)
+}
+
+/// `None` for what is no whole URL.
+fn url_of(uri: &Uri) -> Option<Url> {
+    let (scheme, authority) = (uri.scheme_str()?, uri.authority()?.as_str());
+    let place = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let parts = [scheme, "://", authority, place];
+    parts.concat().parse().ok()
 }
 
 /// With the URL that it came from, but for a key in it.
