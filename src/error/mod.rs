@@ -8,7 +8,7 @@ mod transport;
 
 use std::{error::Error, fmt, sync::Arc};
 
-use http::{HeaderMap, Response, StatusCode};
+use http::{Extensions, HeaderMap, Response, StatusCode};
 use tower::BoxError;
 
 pub use kind::{ErrorKind, RetryHint};
@@ -75,11 +75,19 @@ impl ApiError {
     #[must_use]
     #[inline]
     pub fn of<B>(response: &Response<B>) -> Option<Self> {
-        match response.extensions().get::<Self>() {
+        // Asked of every answer, and mostly a good one of which nobody has said anything.
+        if response.status().as_u16() < 400 && response.extensions().is_empty() {
+            return None;
+        }
+        Self::of_head(response.status(), response.headers(), response.extensions())
+    }
+
+    #[inline(never)]
+    fn of_head(status: StatusCode, headers: &HeaderMap, extensions: &Extensions) -> Option<Self> {
+        match extensions.get::<Self>() {
             Some(error) => Some(error.clone()),
-            // Asked of every answer, and mostly a good one.
-            None if response.status().as_u16() < 400 => None,
-            None => Self::from_head(response.status(), response.headers()),
+            None if status.as_u16() < 400 => None,
+            None => Self::from_head(status, headers),
         }
     }
 

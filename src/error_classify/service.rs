@@ -57,7 +57,8 @@ where
         self.inner.poll_ready(cx)
     }
 
-    #[inline]
+    // A request is large: each call that is not inlined moves it once more.
+    #[inline(always)]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let choice = self.settings.providers.choose(&request);
         // Before the call, so that its future is made where it stays.

@@ -148,9 +148,17 @@ pub(super) fn in_failure(error: &ApiError, keys: &[ApiKey]) -> Option<ApiError> 
 #[inline]
 pub(super) fn in_stream(extensions: &http::Extensions, key: &std::sync::Arc<(ApiKey, super::placement::Credential)>) {
     if let Some(errors) = extensions.get::<crate::error_classify::StreamErrors>() {
-        let key = std::sync::Arc::clone(key);
-        errors.conceal(move |error| in_failure(error, std::slice::from_ref(&key.0)));
+        conceal_in(errors, std::sync::Arc::clone(key));
     }
+}
+
+#[cfg(feature = "error-classify")]
+#[inline(never)]
+fn conceal_in(
+    errors: &crate::error_classify::StreamErrors,
+    key: std::sync::Arc<(ApiKey, super::placement::Credential)>,
+) {
+    errors.conceal(move |error| in_failure(error, std::slice::from_ref(&key.0)));
 }
 
 /// The same error, or, if it shows a key, one that says and means the same without it.

@@ -35,14 +35,16 @@ pin_project! {
     {
         #[pin]
         state: State<S::Future, S, B>,
+        // Beside the state, so that the inner future is moved but once on its way here. Without a loan the request
+        // carries no key of ours.
+        loan: Option<Loan>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
     enum State<F, S, B> {
-        // Without a loan the request carries no key of ours.
-        Sent { #[pin] future: F, loan: Option<Loan> },
+        Sent { #[pin] future: F },
         Waiting { wait: Pin<Box<Wait<S, B>>> },
         Refused { refused: Option<Refused> },
     }
@@ -69,17 +71,17 @@ where
 {
     #[inline]
     pub(super) fn sent(future: S::Future, loan: Option<Loan>) -> Self {
-        Self { state: State::Sent { future, loan } }
+        Self { state: State::Sent { future }, loan }
     }
 
     pub(super) fn waiting(pool: Arc<Pool>, fetched: OwnedNotified, service: S, request: Request<B>) -> Self {
         let deadline = request.extensions().get::<Call>().and_then(Call::deadline).map(sleep_until);
         let wait = Wait { pool, fetched, deadline, loan: None, service, request: Some(request) };
-        Self { state: State::Waiting { wait: Box::pin(wait) } }
+        Self { state: State::Waiting { wait: Box::pin(wait) }, loan: None }
     }
 
     pub(super) fn refused(refused: Refused) -> Self {
-        Self { state: State::Refused { refused: Some(refused) } }
+        Self { state: State::Refused { refused: Some(refused) }, loan: None }
     }
 }
 
@@ -90,28 +92,60 @@ where
 {
     type Output = Result<Response<RB>, BoxError>;
 
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
-        loop {
-            let next = match state.as_mut().project() {
-                StateProj::Sent { future, loan } => {
-                    let mut result = ready!(future.poll(cx)).map_err(Into::into);
-                    if let Some(loan) = loan {
-                        learn(loan, &mut result);
-                    }
-                    return Poll::Ready(result);
-                }
-                StateProj::Waiting { wait } => match ready!(wait.as_mut().poll_key(cx)) {
-                    Ok((future, loan)) => State::Sent { future, loan },
-                    Err(error) => return Poll::Ready(Err(error)),
-                },
-                StateProj::Refused { refused } => {
-                    return refused.take().map_or(Poll::Pending, |refused| Poll::Ready(Err(refused.into())));
-                }
-            };
-            state.set(next);
+        let mut this = self.project();
+        match this.state.as_mut().project() {
+            StateProj::Sent { future } => poll_sent(future, this.loan, cx),
+            _ => poll_unsent(this.state, this.loan, cx),
         }
     }
+}
+
+#[cold]
+#[inline(never)]
+fn poll_unsent<S, B, RB>(
+    mut state: Pin<&mut State<S::Future, S, B>>,
+    loan: &mut Option<Loan>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Response<RB>, BoxError>>
+where
+    S: Service<Request<B>, Response = Response<RB>>,
+    S::Error: Into<BoxError>,
+{
+    loop {
+        let (future, lent) = match state.as_mut().project() {
+            StateProj::Sent { future } => return poll_sent(future, loan, cx),
+            StateProj::Waiting { wait } => ready!(wait.as_mut().poll_key(cx))?,
+            StateProj::Refused { refused } => {
+                return refused.take().map_or(Poll::Pending, |refused| Poll::Ready(Err(refused.into())));
+            }
+        };
+        state.set(State::Sent { future });
+        *loan = lent;
+    }
+}
+
+#[inline(always)]
+fn poll_sent<F, RB, E>(
+    future: Pin<&mut F>,
+    loan: &mut Option<Loan>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Response<RB>, BoxError>>
+where
+    F: Future<Output = Result<Response<RB>, E>>,
+    E: Into<BoxError>,
+{
+    // Spelled out, and looked at where it lies: `ready!` and `map_err` would each move the answer once more.
+    let mut polled = match future.poll(cx) {
+        Poll::Pending => return Poll::Pending,
+        Poll::Ready(Ok(response)) => Ok(response),
+        Poll::Ready(Err(error)) => Err(error.into()),
+    };
+    if let Some(loan) = loan {
+        learn(loan, &mut polled);
+    }
+    Poll::Ready(polled)
 }
 
 impl<S, B> Wait<S, B>

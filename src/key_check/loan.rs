@@ -179,6 +179,19 @@ impl Loan {
     }
 }
 
+impl Loan {
+    #[cold]
+    #[inline(never)]
+    fn give_up_probe(&self) {
+        self.with(|_, state| {
+            let slot = state.slots.get_mut(self.held.slot).filter(|slot| slot.is_current(&self.held));
+            if let Some(outage) = slot.and_then(|slot| slot.outage.as_mut()) {
+                outage.probed = false;
+            }
+        });
+    }
+}
+
 /// The wait that the server asked for.
 fn hint(error: &ApiError) -> Option<Duration> {
     match error.retry() {
@@ -188,14 +201,10 @@ fn hint(error: &ApiError) -> Option<Duration> {
 }
 
 impl Drop for Loan {
+    #[inline]
     fn drop(&mut self) {
         if self.is_probe {
-            self.with(|_, state| {
-                let slot = state.slots.get_mut(self.held.slot).filter(|slot| slot.is_current(&self.held));
-                if let Some(outage) = slot.and_then(|slot| slot.outage.as_mut()) {
-                    outage.probed = false;
-                }
-            });
+            self.give_up_probe();
         }
     }
 }

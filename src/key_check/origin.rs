@@ -2,7 +2,10 @@
 
 use std::{error::Error, fmt, net::IpAddr};
 
-use http::{Uri, uri::Scheme};
+use http::{
+    Uri,
+    uri::{Authority, Scheme},
+};
 
 /// Scheme, host and port of the server that a key is for; no other gets it.
 ///
@@ -57,11 +60,11 @@ impl Origin {
 
     /// Whether a request to `uri` goes there.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn is_of(&self, uri: &Uri) -> bool {
-        let is_https = match uri.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTPS => true,
-            Some(scheme) if *scheme == Scheme::HTTP => false,
+        let is_https = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
             _ => return false,
         };
         let Some(authority) = uri.authority() else { return false };
@@ -71,7 +74,12 @@ impl Origin {
         if authority.as_str() == &*self.authority {
             return true;
         }
-        authority.port_u16().unwrap_or(default_port(is_https)) == self.port
+        self.is_spelled(authority)
+    }
+
+    #[cold]
+    fn is_spelled(&self, authority: &Authority) -> bool {
+        authority.port_u16().unwrap_or(default_port(self.is_https)) == self.port
             && authority.host().eq_ignore_ascii_case(&self.host)
     }
 

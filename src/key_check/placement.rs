@@ -114,7 +114,6 @@ pub(super) struct Credential {
 impl Credential {
     /// Puts it in, and says whether the caller has named an organization or a project; `None`, and nothing is changed, if
     /// there is something in its place already, or no room.
-    #[inline]
     pub(super) fn put<B>(&self, request: &mut Request<B>, placement: &Placement) -> Option<bool> {
         // One walk for both: to ask the map costs a hash each time, and most requests have few headers.
         let (mut is_taken, mut has_organization) = (false, false);

@@ -69,6 +69,8 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
+    // A request is large: each call that is not inlined moves it once more.
+    #[inline(always)]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let settings = &self.pool.settings;
         if !settings.origin.is_of(request.uri()) {
@@ -160,7 +162,7 @@ pub(super) fn furnish<B>(pool: &Pool, request: &mut Request<B>) -> Furnished {
 }
 
 /// Puts the key lent on the request; `None` if it has one of its own.
-#[inline]
+#[inline(always)]
 fn hand_over<B>(settings: &Settings, mut loan: Loan, request: &mut Request<B>) -> Option<Loan> {
     loan.has_own_organization = loan.held.key.1.put(request, &settings.placement)?;
     let lease = Some(loan.held.lease.clone());

@@ -18,8 +18,6 @@ const RAISE: f64 = 0.05;
 pub(super) struct Bucket {
     /// `None` until an answer has named it.
     known: Option<Known>,
-    /// All that was ever reserved, less what was given back.
-    reserved: f64,
 }
 
 /// The call of which an answer speaks.
@@ -27,8 +25,10 @@ pub(super) struct Bucket {
 pub(super) struct Heard {
     /// When the server probably counted it.
     pub(super) seen: Moment,
-    /// What had been sent in all by then: what is reserved beyond that, the server has not counted yet.
+    /// What had been sent in all by then.
     pub(super) mark: f64,
+    /// What is reserved beyond that: the server has not counted it yet.
+    pub(super) unseen: f64,
     /// The most of this process's own that the server can have counted by then, if nothing was known when it left.
     pub(super) own: f64,
     /// What was reckoned counts nothing.
@@ -61,18 +61,13 @@ pub(super) struct Outline {
 
 impl Bucket {
     pub(super) const fn new() -> Self {
-        Self { known: None, reserved: 0.0 }
-    }
-
-    /// A limit that is named only after so much was reserved.
-    pub(super) const fn after(reserved: f64) -> Self {
-        Self { known: None, reserved }
+        Self { known: None }
     }
 
     /// A full bucket that holds so much and refills in so many seconds.
     pub(super) fn full(limit: f64, period: f64, now: Moment) -> Self {
         let known = Known { level: limit, ..Known::new(limit, period, now) };
-        Self { known: Some(known), reserved: 0.0 }
+        Self { known: Some(known) }
     }
 
     /// What one that follows this one has to know of it.
@@ -155,15 +150,8 @@ impl Bucket {
         self.known.as_ref().map_or(Duration::ZERO, |known| known.wait_for(amount, now))
     }
 
-    /// So much is reserved while no limit is known.
-    #[inline]
-    pub(super) fn note(&mut self, amount: f64) {
-        self.reserved += amount;
-    }
-
     #[inline]
     pub(super) fn reserve(&mut self, amount: f64, now: Moment) {
-        self.note(amount);
         if let Some(known) = &mut self.known {
             known.advance(now);
             known.level -= amount;
@@ -173,7 +161,6 @@ impl Bucket {
 
     /// Gives back what was reserved and never sent.
     pub(super) fn refund(&mut self, amount: f64) {
-        self.reserved -= amount;
         if let Some(known) = &mut self.known {
             known.level = (known.level + amount).min(known.limit);
             known.others.refund(amount);
@@ -203,7 +190,7 @@ impl Bucket {
 
     /// Takes in what an answer says.
     pub(super) fn reconcile(&mut self, told: &Limit, heard: Heard, now: Moment) {
-        let Heard { seen, mark, own, anew } = heard;
+        let Heard { seen, mark, unseen, own, anew } = heard;
         // Some say only what is left, and until when: that is what may be counted on.
         let at_least = || told.remaining.filter(|left| *left > 0.0 && told.reset.is_some() && self.known.is_none());
         if let Some(limit) = told.limit.or_else(at_least) {
@@ -223,7 +210,6 @@ impl Bucket {
             known.others = Others::default();
             known.window = known.window.take().map(|_| Window::new(told.period, now));
         }
-        let unseen = self.reserved - mark;
         let mut anew = anew || is_first;
         if let Some(reset) = told.reset {
             known.look_at_shape(reset, remaining, seen, now);

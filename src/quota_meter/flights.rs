@@ -5,6 +5,9 @@ use super::{cost::Cost, moment::Moment};
 /// A call that was let go, by its place.
 pub(super) type FlightId = u32;
 
+/// No place.
+const NONE: FlightId = FlightId::MAX;
+
 /// A call that was let go.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flight {
@@ -20,28 +23,39 @@ pub(super) struct Flight {
     pub(super) looks: bool,
     /// It left to look whether the limits are still what they were.
     pub(super) anew: bool,
+    /// Once it has ended, the free place after this one.
+    next: FlightId,
 }
 
 impl Flight {
     #[inline]
     pub(super) fn new(cost: Cost, epoch: u64, left: Option<Moment>, mark: Cost) -> Self {
-        Self { cost, epoch, left, mark, probe: false, looks: false, anew: false }
+        Self { cost, epoch, left, mark, probe: false, looks: false, anew: false, next: NONE }
     }
 }
 
-/// Places are used again, so that a call costs no allocation. Who holds a number takes it out once.
-#[derive(Debug, Default)]
+/// Places are used again, so that a call costs no allocation. Who holds a number frees it once.
+#[derive(Debug)]
 pub(super) struct Flights {
     places: Vec<Flight>,
-    free: Vec<FlightId>,
+    /// The free place that was used last: it lies nearest.
+    free: FlightId,
+    len: usize,
+}
+
+impl Default for Flights {
+    fn default() -> Self {
+        Self { places: Vec::new(), free: NONE, len: 0 }
+    }
 }
 
 impl Flights {
     #[inline]
     pub(super) fn add(&mut self, flight: Flight) -> FlightId {
-        if let Some(id) = self.free.pop()
-            && let Some(place) = self.places.get_mut(id as usize)
-        {
+        self.len += 1;
+        let id = self.free;
+        if let Some(place) = self.places.get_mut(id as usize) {
+            self.free = place.next;
             *place = flight;
             return id;
         }
@@ -52,15 +66,19 @@ impl Flights {
 
     #[inline]
     pub(super) fn take(&mut self, id: FlightId) -> Option<Flight> {
-        let flight = *self.places.get(id as usize)?;
+        let flight = self.get(id).copied();
         self.free(id);
-        Some(flight)
+        flight
     }
 
     /// It has ended.
     #[inline]
     pub(super) fn free(&mut self, id: FlightId) {
-        self.free.push(id);
+        if let Some(place) = self.places.get_mut(id as usize) {
+            place.next = self.free;
+            self.free = id;
+            self.len -= 1;
+        }
     }
 
     pub(super) fn get(&self, id: FlightId) -> Option<&Flight> {
@@ -73,10 +91,10 @@ impl Flights {
 
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.places.len() - self.free.len()
+        self.len
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len == 0
     }
 }

@@ -41,6 +41,8 @@ pin_project! {
     {
         #[pin]
         state: State<S, B>,
+        // Beside the state, so that the inner future is moved but once on its way here.
+        flight: Option<Flight>,
     }
 }
 
@@ -50,7 +52,7 @@ pin_project! {
     where
         S: Service<Request<B>>,
     {
-        Sent { #[pin] future: S::Future, flight: Flight },
+        Sent { #[pin] future: S::Future },
         Waiting { wait: Pin<Box<Wait<S, B>>> },
         Refused { refused: Option<Refused> },
     }
@@ -80,7 +82,7 @@ where
 {
     #[inline(always)]
     pub(super) fn sent(future: S::Future, flight: Flight) -> Self {
-        Self { state: State::Sent { future, flight } }
+        Self { state: State::Sent { future }, flight: Some(flight) }
     }
 
     pub(super) fn waiting(
@@ -94,11 +96,11 @@ where
         let since = Instant::now();
         let (look, request) = (sleep_until(since), Some(request));
         let wait = Wait { waiter, flight: None, request, service, lease, lease_ended, since, limit, look };
-        Self { state: State::Waiting { wait: Box::pin(wait) } }
+        Self { state: State::Waiting { wait: Box::pin(wait) }, flight: None }
     }
 
     pub(super) fn refused(refused: Refused) -> Self {
-        Self { state: State::Refused { refused: Some(refused) } }
+        Self { state: State::Refused { refused: Some(refused) }, flight: None }
     }
 }
 
@@ -109,39 +111,76 @@ where
 {
     type Output = Result<Response<ResponseBody<RB>>, BoxError>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        loop {
-            let next = match self.as_mut().project().state.project() {
-                StateProj::Sent { future, flight } => {
-                    // Looked at where it lies: an answer is large.
-                    let mut polled = future.poll(cx);
-                    let tap = match &mut polled {
-                        Poll::Pending => return Poll::Pending,
-                        Poll::Ready(Ok(response)) => settle(flight, response),
-                        Poll::Ready(Err(_)) => {
-                            flight.settle(Outcome::Other);
-                            None
-                        }
-                    };
-                    return polled.map(|result| match result {
-                        Ok(response) => Ok(response.map(|body| ResponseBody::new(body, tap))),
-                        Err(error) => Err(error.into()),
-                    });
-                }
-                StateProj::Waiting { wait } => match ready!(wait.as_mut().poll_turn(cx)) {
-                    Ok((future, flight)) => State::Sent { future, flight },
-                    Err(error) => {
-                        // What it held is free now, not when its caller drops it.
-                        self.project().state.set(State::Refused { refused: None });
-                        return Poll::Ready(Err(error));
-                    }
-                },
-                StateProj::Refused { refused } => {
-                    return refused.take().map_or(Poll::Pending, |refused| Poll::Ready(Err(refused.into())));
-                }
-            };
-            self.as_mut().project().state.set(next);
+    #[inline(always)]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        match (this.state.as_mut().project(), &mut *this.flight) {
+            (StateProj::Sent { future }, Some(flight)) => poll_sent(future, flight, cx),
+            _ => poll_unsent(this.state, this.flight, cx),
         }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn poll_unsent<S, B, RB>(
+    mut state: Pin<&mut State<S, B>>,
+    flight: &mut Option<Flight>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Response<ResponseBody<RB>>, BoxError>>
+where
+    S: Service<Request<B>, Response = Response<RB>> + Clone,
+    S::Error: Into<BoxError>,
+{
+    loop {
+        let next = match state.as_mut().project() {
+            StateProj::Sent { future } => {
+                return flight.as_mut().map_or(Poll::Pending, |flight| poll_sent(future, flight, cx));
+            }
+            StateProj::Waiting { wait } => ready!(wait.as_mut().poll_turn(cx)),
+            StateProj::Refused { refused } => {
+                return refused.take().map_or(Poll::Pending, |refused| Poll::Ready(Err(refused.into())));
+            }
+        };
+        match next {
+            Ok((future, sent)) => {
+                state.set(State::Sent { future });
+                *flight = Some(sent);
+            }
+            Err(error) => {
+                // What it held is free now, not when its caller drops it.
+                state.set(State::Refused { refused: None });
+                return Poll::Ready(Err(error));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn poll_sent<F, RB, E>(
+    future: Pin<&mut F>,
+    flight: &mut Flight,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Response<ResponseBody<RB>>, BoxError>>
+where
+    F: Future<Output = Result<Response<RB>, E>>,
+    E: Into<BoxError>,
+{
+    // Looked at where it lies: an answer is large.
+    let mut polled = future.poll(cx);
+    let tap = match &mut polled {
+        Poll::Pending => return Poll::Pending,
+        Poll::Ready(Ok(response)) => settle(flight, response),
+        Poll::Ready(Err(_)) => {
+            flight.settle(Outcome::Other);
+            None
+        }
+    };
+    // Spelled out, for `map` would move the answer once more.
+    match polled {
+        Poll::Pending => Poll::Pending,
+        Poll::Ready(Ok(response)) => Poll::Ready(Ok(response.map(|body| ResponseBody::new(body, tap)))),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
     }
 }
 
@@ -227,15 +266,19 @@ where
 }
 
 /// Takes in what an answer says; what reads along in its body, if there is to be something.
-#[inline]
+#[inline(always)]
 fn settle<RB>(flight: &mut Flight, response: &mut Response<RB>) -> Option<Box<Tap>> {
-    let is_silent = flight.is_untimed() && response.status().is_success() && !Limits::are_in(response.headers());
-    if is_silent && ApiError::of(response).is_none() && flight.succeed_untimed() {
+    let is_silent = flight.is_untimed()
+        && response.status().is_success()
+        && response.extensions().get::<ApiError>().is_none()
+        && !Limits::are_in(response.headers());
+    if is_silent && flight.succeed_untimed() {
         return None;
     }
     settle_closely(flight, response)
 }
 
+#[inline(never)]
 fn settle_closely<RB>(flight: &mut Flight, response: &mut Response<RB>) -> Option<Box<Tap>> {
     let mut limits = Limits::default();
     let outcome = outcome(response, &mut limits, flight.clock());

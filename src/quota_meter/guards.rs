@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{
     book::Book,
     core::{self, Outcome, Standing, Told, WaiterId},
+    demand::Demand,
     flights::FlightId,
     refusal::Refusal,
     scope::Scope,
@@ -30,6 +31,12 @@ pub(super) struct Load {
 }
 
 impl Load {
+    /// Of a call for which no money is held.
+    #[inline]
+    pub(super) fn of(demand: Demand) -> Self {
+        Self { bytes: demand.bytes, money: 0.0 }
+    }
+
     #[inline]
     pub(super) fn release(&mut self, book: &Book) {
         if self.money > 0.0 {
@@ -180,12 +187,12 @@ impl Flight {
     }
 
     /// It left untimed, and its answer, a good one, says nothing of limits or tokens: `true` if that settles it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn succeed_untimed(&mut self) -> bool {
         let is_settled = self.stage == Stage::Untimed && self.scope.succeed_untimed(self.id);
         if is_settled {
+            // No money is held for one that left so.
             self.stage = Stage::Ended;
-            self.load.release(self.scope.book());
             self.scope.book().changed();
         }
         is_settled

@@ -19,6 +19,12 @@ pub(super) fn least(a: f64, b: f64) -> f64 {
     if a < b { a } else { b }
 }
 
+/// The greater one, likewise.
+#[inline]
+pub(super) fn most(a: f64, b: f64) -> f64 {
+    if a > b { a } else { b }
+}
+
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) limit: f64,
@@ -80,7 +86,7 @@ impl Known {
     /// What is missing of `amount`, whoever else may want it; 0 or less if it is there.
     #[inline]
     pub(super) fn missing(&self, amount: f64, now: Moment) -> f64 {
-        least(amount + self.held, self.limit.max(amount)) - self.level_at(now)
+        least(amount + self.held, most(self.limit, amount)) - self.level_at(now)
     }
 
     #[inline]

@@ -21,7 +21,7 @@ use super::{
     book::{Accounts, Book},
     core::{Outcome, Told},
     demand::{Arriving, Demand, Tokens},
-    guards::{Entry, Flight, Turn, Waiter},
+    guards::{Entry, Flight, Load, Turn, Waiter},
     permits,
     refusal::Refusal,
     scope::Scope,
@@ -73,9 +73,10 @@ fn arrive(scope: &Arc<Scope>, seq: u64) -> Entry {
 /// A call of so many tokens comes, as the service has it come.
 fn arrive_with(scope: &Arc<Scope>, seq: u64, tokens: u32) -> Entry {
     let demand = demand(tokens);
-    match Arc::clone(scope).go(demand) {
-        Ok(flight) => Entry::Go(flight),
-        Err(scope) => scope.arrive(&Arriving { class: 0, seq, had_its_turn: false, demand }, None),
+    let scope = Arc::clone(scope);
+    match scope.go(&demand) {
+        Some((id, stage)) => Entry::Go(Flight::new(scope, Load::of(demand), id, stage)),
+        None => scope.arrive(&Arriving { class: 0, seq, had_its_turn: false, demand }, None),
     }
 }
 

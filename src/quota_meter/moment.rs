@@ -19,7 +19,7 @@ impl Clock {
     pub(super) fn moment(&mut self, at: Instant) -> Moment {
         let origin = *self.origin.get_or_insert(at);
         let since = at.saturating_duration_since(origin);
-        Moment(since.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(since.subsec_nanos())))
+        Moment(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
     }
 
     /// `None` past what the system's clock can say.

@@ -30,23 +30,28 @@ use super::{
 /// A store that has not answered for so long has failed.
 const LEASE_TIME: Duration = Duration::from_secs(5);
 
+/// The lock comes first, beside the count of those who hold the scope: every call writes to both.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Scope {
+    inner: Mutex<Inner>,
     name: ScopeName,
     book: Arc<Book>,
     account: OnceLock<Arc<Account>>,
-    inner: Mutex<Inner>,
     permits: Mutex<Permits>,
     permit_time: Duration,
     store: Option<Arc<dyn QuotaStore>>,
     /// Whether the last call found that it needs no clock. What is so, the core says.
     is_untimed: AtomicBool,
+    /// Whether anybody was ever given a permit: most meters need not look for one in each request.
+    gives_permits: AtomicBool,
 }
 
 #[derive(Debug)]
+#[repr(C)]
 struct Inner {
-    core: Core,
     rate: Rate,
+    core: Core,
     used: Used,
     /// Calls that the book knows of.
     booked: u64,
@@ -55,7 +60,7 @@ struct Inner {
 impl Scope {
     pub(super) fn new(name: ScopeName, settings: Settings, book: Arc<Book>) -> Arc<Self> {
         let (permit_time, store) = (settings.permit_time, settings.store.clone());
-        let inner = Inner { core: Core::new(settings), rate: Rate::default(), used: Used::default(), booked: 0 };
+        let inner = Inner { rate: Rate::default(), core: Core::new(settings), used: Used::default(), booked: 0 };
         let account = OnceLock::new();
         Arc::new(Self {
             name,
@@ -66,6 +71,7 @@ impl Scope {
             permit_time,
             store,
             is_untimed: AtomicBool::new(false),
+            gives_permits: AtomicBool::new(false),
         })
     }
 
@@ -147,23 +153,23 @@ impl Scope {
         snapshot
     }
 
-    /// What most calls take: one that nothing holds up goes. The scope itself if there is anything to look at closely.
-    #[inline]
-    pub(super) fn go(self: Arc<Self>, demand: Demand) -> Result<Flight, Arc<Self>> {
+    /// What most calls take: one that nothing holds up goes. `None` if there is anything to look at closely.
+    #[inline(always)]
+    pub(super) fn go(self: &Arc<Self>, demand: &Demand) -> Option<(FlightId, Stage)> {
         if self.book.has_budget() {
-            return Err(self);
+            return None;
         }
         let flown = if self.is_untimed.load(Ordering::Relaxed) { self.go_untimed(demand) } else { None };
-        let Some((id, stage)) = flown.or_else(|| self.go_timed(demand)) else { return Err(self) };
+        let flown = flown.or_else(|| self.go_timed(demand))?;
         self.book.changed();
         self.ask_store();
-        Ok(Flight::new(self, Load { bytes: demand.bytes, money: 0.0 }, id, stage))
+        Some(flown)
     }
 
-    #[inline]
-    fn go_untimed(&self, demand: Demand) -> Option<(FlightId, Stage)> {
+    #[inline(always)]
+    fn go_untimed(&self, demand: &Demand) -> Option<(FlightId, Stage)> {
         let mut inner = self.lock();
-        let cost = inner.rate.cost(demand);
+        let cost = inner.rate.cost(*demand);
         let id = inner.core.go_untimed(cost);
         drop(inner);
         if id.is_none() {
@@ -172,12 +178,12 @@ impl Scope {
         Some((id?, Stage::Untimed))
     }
 
-    #[inline]
-    fn go_timed(&self, demand: Demand) -> Option<(FlightId, Stage)> {
+    #[inline(never)]
+    fn go_timed(&self, demand: &Demand) -> Option<(FlightId, Stage)> {
         let now = now();
         let mut inner = self.lock();
         let now = inner.core.clock.moment(now);
-        let cost = inner.rate.cost(demand);
+        let cost = inner.rate.cost(*demand);
         let id = inner.core.go(now, cost);
         let is_untimed = inner.core.is_untimed();
         drop(inner);
@@ -247,9 +253,17 @@ impl Scope {
         let id = granted.inspect_err(|_| load.release(&self.book))?;
         self.book.changed();
         let flight = Flight::new(Arc::clone(&self), load, id, Stage::Granted);
+        // Whoever has the permit has been told of it by something that orders this before.
+        self.gives_permits.store(true, Ordering::Relaxed);
         let permit: Permit = Arc::new(Mutex::new(Some(flight)));
         self.permits().push(Arc::downgrade(&permit), now() + self.permit_time);
         Ok(permit)
+    }
+
+    /// Whether a request may carry a permit of this scope.
+    #[inline]
+    pub(super) fn gives_permits(&self) -> bool {
+        self.gives_permits.load(Ordering::Relaxed)
     }
 
     fn permits(&self) -> MutexGuard<'_, Permits> {

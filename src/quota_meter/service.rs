@@ -14,7 +14,7 @@ use tower_service::Service;
 use super::{
     Contents, Permit, ResponseBody, ResponseFuture, Sight, Snapshot,
     demand::{Arriving, Demand},
-    guards::Entry,
+    guards::{Entry, Flight, Load},
     scope::Scope,
     scopes::Purpose,
     shared::Shared,
@@ -69,15 +69,19 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    #[inline]
+    // A request is large: each call that is not inlined moves it once more.
+    #[inline(always)]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (scope, demand) = self.shared.inquire::<V, B>(&request, Purpose::Call);
-        if request.extensions().get::<Permit>().is_some() {
+        if scope.gives_permits() && request.extensions().get::<Permit>().is_some() {
             return self.call_closely(scope, demand, request);
         }
-        match scope.go(demand) {
-            Ok(flight) => ResponseFuture::sent(self.inner.call(request), flight),
-            Err(scope) => self.call_closely(scope, demand, request),
+        match scope.go(&demand) {
+            Some((id, stage)) => {
+                let flight = Flight::new(scope, Load::of(demand), id, stage);
+                ResponseFuture::sent(self.inner.call(request), flight)
+            }
+            None => self.call_closely(scope, demand, request),
         }
     }
 }

@@ -111,14 +111,16 @@ impl Core {
         }
     }
 
+    /// After a success. `is_blind` while neither a limit nor a pace is known.
     #[inline]
-    pub(super) fn widen(&mut self) {
+    pub(super) fn widen(&mut self, is_blind: bool) {
         // A limit that nobody names is found by running into it: the slower, the fewer are on their way then.
-        let is_blind = self.window >= BLIND_WINDOW && self.pace.is_none() && !self.is_known();
-        if !is_blind || self.counts.succeeded.is_multiple_of(BLIND_STEP) {
-            let is_early = self.window < EARLY_WINDOW && self.pace.is_none() && !self.is_known();
-            self.window = self.window.saturating_add(if is_early { EARLY_STEP } else { 1 });
-        }
+        let step = match self.window {
+            BLIND_WINDOW.. if is_blind => u32::from(self.counts.succeeded.is_multiple_of(BLIND_STEP)),
+            ..EARLY_WINDOW if is_blind => EARLY_STEP,
+            _ => 1,
+        };
+        self.window = self.window.saturating_add(step);
     }
 
     /// A 429: closes the gate, unless an earlier one of the same epoch did. Answers when it opens.

@@ -10,6 +10,7 @@ use crate::{
         cost::Cost,
         demand::Sure,
         flights::{Flight, FlightId},
+        known::least,
         moment::Moment,
         refusal::Refusal,
         snapshot::Also,
@@ -86,12 +87,13 @@ impl More {
 
 impl Core {
     /// Whether a call of this cost may leave now.
-    #[inline]
+    #[inline(always)]
     pub(super) fn fits(&self, now: Moment, cost: Cost) -> bool {
         self.gate.opens.is_none_or(|opens| opens <= now) && self.has_room(now) && self.holds(now, cost)
     }
 
     /// Whether the levels hold this cost, and the pace allows it.
+    #[inline(always)]
     pub(super) fn holds(&self, now: Moment, cost: Cost) -> bool {
         self.requests.holds(cost.requests, now)
             && (cost.tokens <= 0.0 || self.tokens.holds(self.with_margin(cost.tokens), now))
@@ -113,7 +115,7 @@ impl Core {
 
     pub(super) fn with_margin(&self, tokens: f64) -> f64 {
         let wanted = tokens * TOKEN_MARGIN;
-        self.tokens.limit().map_or(wanted, |limit| wanted.min(limit))
+        self.tokens.limit().map_or(wanted, |limit| least(wanted, limit))
     }
 
     /// The same cost, as far as it is certain; what is but reckoned of it is held down to what the limits hold. Nobody is
@@ -156,9 +158,14 @@ impl Core {
         Some(Refusal::TooLarge { tokens: tokens as u64, limit: limit as u64 })
     }
 
-    #[inline]
+    /// Reserves for a call that leaves later.
+    pub(super) fn reserve(&mut self, now: Moment, cost: Cost) -> FlightId {
+        self.granted += cost;
+        self.launch(now, cost)
+    }
+
+    #[inline(always)]
     pub(super) fn launch(&mut self, now: Moment, cost: Cost) -> FlightId {
-        self.reserved += cost;
         self.requests.reserve(cost.requests, now);
         self.tokens.reserve(cost.tokens, now);
         for more in &mut self.more {
@@ -175,14 +182,15 @@ impl Core {
         if let Some(spent) = &mut self.spent {
             spent.probe = Some(now);
         }
-        let flight = Flight::new(cost, self.gate.epoch, Some(now), self.sent);
-        self.flights.add(Flight { probe, looks, ..flight })
+        let mut flight = Flight::new(cost, self.gate.epoch, Some(now), self.sent);
+        (flight.probe, flight.looks) = (probe, looks);
+        self.flights.add(flight)
     }
 
     pub(super) fn give_back(&mut self, id: FlightId) {
         if let Some(flight) = self.flights.take(id) {
             self.end_probe(&flight);
-            self.reserved -= flight.cost;
+            self.granted -= flight.cost;
             self.requests.refund(flight.cost.requests);
             self.tokens.refund(flight.cost.tokens);
             for more in &mut self.more {
@@ -241,19 +249,21 @@ impl Core {
         };
         let was_known = self.is_known();
         // The first calls leave at once, and the server may have counted any of them first.
-        let together = (f64::from(FIRST_WINDOW) / flight.mark.requests.max(1.0)).max(1.0);
+        let first = f64::from(FIRST_WINDOW);
+        let Cost { requests, tokens, .. } = flight.mark;
+        let together = if requests < first { first / requests.max(1.0) } else { 1.0 };
+        let (unseen, anew) = (self.unseen_by(flight), flight.anew);
         if let Some(told) = &limits.requests {
-            let heard =
-                Heard { seen, mark: flight.mark.requests, own: together * flight.mark.requests, anew: flight.anew };
+            let heard = Heard { seen, mark: requests, unseen: unseen.requests, own: together * requests, anew };
             self.requests.reconcile(told, heard, now);
         }
         if let Some(told) = &limits.tokens {
-            let mark = flight.mark.tokens;
-            let heard = Heard { seen, mark, own: together * mark * OWN_TOKENS, anew: flight.anew };
+            let own = together * tokens * OWN_TOKENS;
+            let heard = Heard { seen, mark: tokens, unseen: unseen.tokens, own, anew };
             self.tokens.reconcile(told, heard, now);
         }
-        for dimension in limits.more.iter() {
-            self.learn_more(dimension, seen, flight, now);
+        if !limits.more.is_empty() {
+            limits.more.iter().for_each(|dimension| self.learn_more(dimension, seen, flight, now));
         }
         if let Some(share) = self.settings.quota.ceiling() {
             self.follow(share, now);
@@ -262,6 +272,11 @@ impl Core {
             let second = self.requests.refill().unwrap_or(0.0);
             self.window = self.window.max(second.max(LEAST_KNOWN_WINDOW) as u32);
         }
+    }
+
+    /// What is reserved that the server had not counted when it counted this call.
+    fn unseen_by(&self, flight: &Flight) -> Cost {
+        self.sent - flight.mark + self.granted
     }
 
     /// Keeps to a share of what the server says.
@@ -292,21 +307,18 @@ impl Core {
         let place = self.more.iter().position(|more| more.origin == Origin::Server && *more.name == *dimension.name);
         let place = place.or_else(|| {
             let is_new = self.more.iter().filter(|more| more.origin == Origin::Server).count() < MORE;
-            // What is in flight is unseen by the server, as it is in the limits that were there from the start.
-            let bucket = Bucket::after(self.reserved.in_unit(dimension.unit));
             is_new.then(|| {
-                self.more.push(More {
-                    name: (*dimension.name).into(),
-                    origin: Origin::Server,
-                    unit: dimension.unit,
-                    bucket,
-                })
+                let (name, unit) = ((*dimension.name).into(), dimension.unit);
+                self.more.push(More { name, origin: Origin::Server, unit, bucket: Bucket::new() });
             })?;
             Some(self.more.len() - 1)
         });
+        let unseen = self.unseen_by(flight);
         if let Some(more) = place.and_then(|place| self.more.get_mut(place)) {
             let mark = flight.mark.in_unit(more.unit);
-            let heard = Heard { seen, mark, own: f64::INFINITY, anew: flight.anew };
+            // What is in flight is unseen by the server, of a limit that is told for the first time, too.
+            let unseen = unseen.in_unit(more.unit);
+            let heard = Heard { seen, mark, unseen, own: f64::INFINITY, anew: flight.anew };
             more.bucket.reconcile(&dimension.limit, heard, now);
         }
     }

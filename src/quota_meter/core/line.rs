@@ -113,7 +113,7 @@ impl Core {
         let place = Place { class, seq, tie: self.ties };
         if self.is_next(place) && self.fits(now, cost) {
             self.take_turn(class);
-            return Arrival::Go(self.launch(now, cost));
+            return Arrival::Go(self.reserve(now, cost));
         }
         let expected = self.expected_wait(now, place, cost);
         // One that had its turn already is no newcomer: there are never more of those than the window let go.
@@ -159,7 +159,7 @@ impl Core {
             Some(refusal) => refusal,
             None if self.is_next(place) && self.fits(now, cost) => {
                 self.take_turn(class);
-                return Ok(self.launch(now, cost));
+                return Ok(self.reserve(now, cost));
             }
             None => {
                 let expected = self.expected_wait(now, place, cost).filter(|wait| !wait.is_zero());
@@ -313,7 +313,7 @@ impl Core {
     }
 
     pub(super) fn grant(&mut self, now: Moment, id: WaiterId, cost: Cost) -> WaiterState {
-        let grant = Grant { waiter: id, flight: self.launch(now, cost), at: now };
+        let grant = Grant { waiter: id, flight: self.reserve(now, cost), at: now };
         self.grants.push(grant);
         WaiterState::Granted(grant)
     }

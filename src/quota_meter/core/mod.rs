@@ -86,40 +86,43 @@ impl Wakes {
     }
 }
 
+/// In the order in which it lies in memory: what every call touches comes first, and close together, for with the lock
+/// it goes from one processor to the other.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Core {
-    pub(super) clock: Clock,
-    settings: Settings,
+    untimed: bool,
+    window: u32,
+    flights: Flights,
+    /// What was ever sent.
+    sent: Cost,
+    counts: Counts,
+    gate: Gate,
+    queue: Queue<WaiterId>,
+    /// What is reserved for calls that have not left yet.
+    granted: Cost,
     requests: Bucket,
     tokens: Bucket,
+    /// When the last answer came.
+    heard: Moment,
+    /// Nanoseconds of the quickest answer.
+    fastest: u64,
+    /// So many good answers in a row named no limit.
+    unnamed: u32,
+    patience: Duration,
+    pub(super) clock: Clock,
+    spent: Option<Spent>,
+    /// Once a 429 came that no announced limit explains.
+    pace: Option<Pace>,
     /// Limits beyond the usual two.
     more: Vec<More>,
     /// What a store has lent, where one is asked.
     leases: Option<Leases>,
-    /// Once a 429 came that no announced limit explains.
-    pace: Option<Pace>,
-    gate: Gate,
-    spent: Option<Spent>,
-    window: u32,
-    queue: Queue<WaiterId>,
     turns: Turns,
     waiters: Slab<Waiter>,
     grants: Grants,
-    flights: Flights,
-    /// What was ever sent.
-    sent: Cost,
-    /// What was ever reserved, less what was given back.
-    reserved: Cost,
-    /// Nanoseconds of the quickest answer.
-    fastest: u64,
-    /// When the last answer came.
-    heard: Moment,
-    patience: Duration,
-    /// So many good answers in a row named no limit.
-    unnamed: u32,
-    untimed: bool,
     ties: u64,
-    counts: Counts,
+    settings: Settings,
     rng: SmallRng,
 }
 
@@ -156,7 +159,7 @@ impl Core {
             grants: Grants::default(),
             flights: Flights::default(),
             sent: Cost::ZERO,
-            reserved: Cost::ZERO,
+            granted: Cost::ZERO,
             fastest: u64::MAX,
             heard: Moment::START,
             patience: PATIENCE,
@@ -203,29 +206,26 @@ impl Core {
     }
 
     /// A call comes that needs no clock, while nobody waits: it goes. `None` if that is not so.
-    #[inline]
+    #[inline(always)]
     pub(super) fn go_untimed(&mut self, cost: Cost) -> Option<FlightId> {
         if !self.untimed || !self.queue.is_empty() || self.flights.len() >= self.window as usize {
             return None;
         }
         self.counts.sent += 1;
         self.sent += cost;
-        self.reserved += cost;
-        self.requests.note(cost.requests);
-        self.tokens.note(cost.tokens);
         Some(self.flights.add(Flight::new(cost, self.gate.epoch, None, self.sent)))
     }
 
     /// The answer to a call that left untimed names no limit. `false` if the clock is needed all the same.
-    #[inline]
+    #[inline(always)]
     pub(super) fn succeed_untimed(&mut self, id: FlightId) -> bool {
         let is_as_it_was = self.flights.get(id).is_some_and(|flight| flight.epoch == self.gate.epoch);
-        if !is_as_it_was || !self.queue.is_empty() || self.spent.is_some() {
+        if !self.untimed || !is_as_it_was || !self.queue.is_empty() {
             return false;
         }
         self.flights.free(id);
         self.counts.succeeded += 1;
-        self.widen();
+        self.widen(true);
         true
     }
 
@@ -250,6 +250,7 @@ impl Core {
         if flight.epoch != self.gate.epoch || self.spent.is_some() && !flight.looks {
             return false;
         }
+        self.granted -= flight.cost;
         self.sent += flight.cost;
         flight.left = Some(now);
         flight.mark = self.sent;
@@ -282,7 +283,7 @@ impl Core {
             Outcome::Success(limits) => {
                 self.counts.succeeded += 1;
                 if flight.epoch == self.gate.epoch {
-                    self.widen();
+                    self.widen(self.pace.is_none() && !self.is_known());
                     self.gate.streak = 0;
                     self.gate.probing = false;
                 } else if flight.epoch + 1 == self.gate.epoch {
