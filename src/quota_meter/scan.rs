@@ -300,13 +300,16 @@ impl Scanner {
 mod tests {
     use super::*;
 
-    fn reported(pieces: &[&[u8]]) -> (Option<u64>, Option<u64>) {
+    /// Tokens in and out.
+    type InOut = (Option<u64>, Option<u64>);
+
+    fn reported(pieces: &[&[u8]]) -> InOut {
         let mut scanner = Scanner::default();
         pieces.iter().for_each(|piece| scanner.feed(piece));
         (scanner.reported.input, scanner.reported.output)
     }
 
-    const ANSWERS: &[(&str, (Option<u64>, Option<u64>))] = &[
+    const ANSWERS: &[(&str, InOut)] = &[
         (r#"{"id":"x","usage":{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21}}"#, (Some(9), Some(12))),
         (r#"{"usage":{"prompt_tokens":8,"total_tokens":8},"data":[]}"#, (Some(8), None)),
         (r#"{"usage":{"input_tokens":3,"output_tokens":4,"cache_creation_input_tokens":5}}"#, (Some(8), Some(4))),
