@@ -273,7 +273,12 @@ impl Core {
         tokens: u64,
     ) -> CallRecord {
         let headers = &arrival.parts.headers;
+        // Counted, and then thrown away: its texts need not be made.
+        let is_kept = self.settings.record_cap > 0;
         let kept = |name: &str| {
+            if !is_kept {
+                return None;
+            }
             let value = String::from_utf8_lossy(headers.get(name)?.as_bytes());
             Some(value.chars().take(256).collect())
         };
@@ -281,7 +286,7 @@ impl Core {
             number: arrival.number,
             at,
             method: arrival.parts.method.clone(),
-            path: arrival.parts.uri.path().chars().take(256).collect(),
+            path: arrival.parts.uri.path().chars().take(if is_kept { 256 } else { 0 }).collect(),
             key: routes::key(headers).map(KeyPrint::of),
             outcome,
             fault,

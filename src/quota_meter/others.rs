@@ -24,7 +24,7 @@ const SUSPICION: u8 = 5;
 /// Seconds of the refill that are to be left, beside those for which the server's word is old.
 const RESERVE: f64 = 0.7;
 /// The least of that, and the most, as a share of the limit.
-const LEAST_RESERVE: f64 = 2.0;
+const LEAST_RESERVE: f64 = 4.0;
 const MOST_RESERVE: f64 = 0.1;
 /// The part of the reserve that nobody takes whatever the rate.
 const FLOOR: f64 = 0.25;
@@ -33,14 +33,18 @@ const AGE_WEIGHT: f64 = 0.03;
 /// Seconds over which what is there beyond the reserve is used up; so many more for each that the server's word is old.
 /// Four processes do it in a quarter of that, which must be well beyond that age.
 const DESCENT: f64 = 6.0;
+/// The same in calls: where they are few, one more or less that is left says little.
+const DESCENT_CALLS: f64 = 20.0;
 /// What a part grows each second, as a share of the refill, and what it loses of itself where all of the reserve is
 /// gone. All grow by the same and lose in proportion, so that they become equal, however many they are (as in TCP).
 const GROWTH: f64 = 0.01;
 const LOSS: f64 = 0.1;
 /// So much of what the others take is taken for theirs. Who left them all would never get back what they once took.
-const YIELD: f64 = 0.8;
+const YIELD: f64 = 0.65;
 /// How fast a part comes to what the others leave, a second.
 const PULL: f64 = 0.07;
+/// A part moves for no longer than so many seconds at once, however rarely an answer comes.
+const LONGEST_STEP: f64 = 10.0;
 /// A part is never less than this share of the refill, nor is what leaves; and no more than the other share while the
 /// others take all.
 const LEAST_PART: f64 = 0.1;
@@ -75,6 +79,8 @@ struct Company {
     /// What may leave now.
     free: f64,
     at: Moment,
+    /// When an answer last said what is left.
+    steered: Moment,
     /// The most that ever left at once.
     largest: f64,
 }
@@ -140,6 +146,7 @@ impl Others {
             age: 1.0,
             free: f64::INFINITY,
             at: now,
+            steered: now,
             largest: 1.0,
         });
     }
@@ -171,7 +178,8 @@ impl Others {
     /// So much was left `age` seconds ago, less what the server cannot have counted by then.
     pub(super) fn steer(&mut self, left: f64, age: f64, refill: f64, limit: f64, now: Moment) {
         let Some(company) = &mut self.company else { return };
-        let elapsed = now.seconds_since(company.at).min(2.0);
+        let elapsed = now.seconds_since(company.steered).min(LONGEST_STEP);
+        company.steered = now;
         company.advance(now);
         company.age += AGE_WEIGHT * (age - company.age);
         company.reserve = (refill * (RESERVE + company.age)).max(LEAST_RESERVE).min(limit * MOST_RESERVE);
@@ -183,7 +191,8 @@ impl Others {
         let pull = PULL * (theirs.clamp(refill * LEAST_PART, refill) - company.part);
         company.part = (company.part + elapsed * (growth - loss + pull))
             .clamp(refill * LEAST_PART, theirs.clamp(refill * PART_AMONG_MANY, refill));
-        let rate = (company.part + beyond / (DESCENT * (1.0 + company.age))).max(refill * LEAST_PART);
+        let rate = (company.part + beyond / (DESCENT.max(DESCENT_CALLS / refill) * (1.0 + company.age)))
+            .max(refill * LEAST_PART);
         company.rate = rate;
         company.free = company.free.min((rate * BURST).max(company.largest));
     }

@@ -2,7 +2,7 @@
 //! `cargo bench -p compare --bench makespan`, with `-- --json` as JSON lines, with `-- --svg ../docs/makespan.svg` drawn
 //! too. Words choose cells by server, client and size: `-- R500 K64` (all of them must be in its name).
 //!
-//! Virtual time, three seeds a cell; each figure is the worst of them: time by the least that the quota allows, 429s by
+//! Virtual time, three seeds a cell, or those of `-- --seeds 4-11`; each figure is the worst of them: time by the least that the quota allows, 429s by
 //! items, items failed. A batch is given up after twelve times that least time, or a hundred calls an item.
 
 #[path = "../../../benches/makespan/grid.rs"]
@@ -12,11 +12,7 @@ mod peers;
 mod scenario;
 mod strips;
 
-use std::{
-    fmt,
-    sync::atomic::{AtomicUsize, Ordering},
-    thread,
-};
+use std::fmt;
 
 use peers::{PEERS, Peer};
 use scenario::{Figures, Scenario};
@@ -49,28 +45,31 @@ fn main() -> Result<(), BoxError> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let svg = arguments.iter().skip_while(|argument| *argument != "--svg").nth(1);
-    let wanted = arguments.iter().filter(|argument| !argument.starts_with("--") && Some(*argument) != svg);
-    let wanted: Vec<&String> = wanted.collect();
+    let is_value = |at: usize| at > 0 && ["--svg", "--seeds"].contains(&arguments[at - 1].as_str());
+    let words = arguments.iter().enumerate().filter(|(at, word)| !word.starts_with("--") && !is_value(*at));
+    let wanted: Vec<&String> = words.map(|(_, word)| word).collect();
     // `cargo test` runs benches too, without this word: then one cell is enough.
-    let sizes = if has("--bench") { &grid::SIZES[..] } else { &grid::SIZES[7..8] };
+    let sizes = if has("--bench") { &grid::SIZES[..] } else { &grid::SMALL };
 
-    let mut rows = Vec::new();
-    for (server, scenario) in grid::SERVERS {
-        let cells = sizes.iter().flat_map(|&(requests, workers)| {
+    let cells = grid::SERVERS.iter().flat_map(|&(server, scenario)| {
+        sizes.iter().flat_map(move |&(requests, workers)| {
             PEERS.map(|(client, peer)| {
                 let scenario = grid::cell(scenario, requests, workers);
                 Cell { server, client, peer, requests, workers, scenario }
             })
-        });
-        let is_wanted = |cell: &Cell| wanted.iter().all(|word| cell.to_string().contains(word.as_str()));
-        let cells = cells.filter(is_wanted);
-        let measured = measure(cells.collect())?;
-        if has("--json") {
-            measured.iter().for_each(|row| println!("{}", row.json()));
-        } else if !measured.is_empty() {
-            println!("{}", table(server, &measured));
+        })
+    });
+    let is_wanted = |cell: &Cell| wanted.iter().all(|word| cell.to_string().contains(word.as_str()));
+    let cells: Vec<Cell> = cells.filter(is_wanted).collect();
+    let run = |cell: &Cell, seed| grid::alone(cell.peer.run(cell.scenario, seed));
+    let figures = grid::worst(&cells, grid::seeds(&arguments)?, Cell::effort, run)?;
+    let rows: Vec<Row> = cells.into_iter().zip(figures).map(|(cell, figures)| Row { cell, figures }).collect();
+    if has("--json") {
+        rows.iter().for_each(|row| println!("{}", row.json()));
+    } else {
+        for of_server in rows.chunk_by(|a, b| a.cell.server == b.cell.server) {
+            println!("{}", table(of_server[0].cell.server, of_server));
         }
-        rows.extend(measured);
     }
     if let Some(path) = svg {
         std::fs::write(path, strips::svg(&rows))?;
@@ -78,24 +77,12 @@ fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// All cells, on as many threads as there are cores.
-fn measure(cells: Vec<Cell>) -> Result<Vec<Row>, BoxError> {
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut done = Vec::new();
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some(cell) = cells.get(number) else { return Ok(done) };
-            done.push((number, grid::worst(async |seed| cell.peer.run(cell.scenario, seed).await)?));
-        }
-    };
-    let mut done = thread::scope(|scope| {
-        let threads: Vec<_> = (0..thread::available_parallelism()?.get()).map(|_| scope.spawn(work)).collect();
-        let done = threads.into_iter().map(|thread| thread.join().map_err(|_| "a thread panicked")?);
-        Ok::<_, BoxError>(done.collect::<Result<Vec<_>, BoxError>>()?.concat())
-    })?;
-    done.sort_by_key(|(number, _)| *number);
-    Ok(cells.into_iter().zip(done).map(|(cell, (_, figures))| Row { cell, figures }).collect())
+impl Cell {
+    /// Roughly the calls it makes: a client that asks again and again makes up to a hundred an item.
+    fn effort(&self) -> u64 {
+        let is_endless = matches!(self.peer, Peer::Sdk { max_retries: u32::MAX });
+        self.scenario.items() * if is_endless && self.requests < 10_000 { 100 } else { 1 }
+    }
 }
 
 fn table(server: &str, rows: &[Row]) -> Table {
