@@ -5,6 +5,7 @@
 //! and `worker.rs` for what happens between them.
 
 mod args;
+mod flaw;
 mod input;
 mod ledger;
 mod outage;
