@@ -110,6 +110,8 @@ pub(crate) fn table(columns: &[(&str, &Report)]) -> String {
     if columns.iter().any(|(_, report)| report.peak_mib.is_some()) {
         row("peak memory", &|report| report.peak_mib.map_or("unknown".into(), |mib| format!("{mib:.0} MiB")));
     }
+    // The last line ends where it is said.
+    text.truncate(text.trim_end().len());
     text
 }
 

@@ -1,10 +1,14 @@
 //! What the user sees: the help, the progress, the table, and the figures in it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader},
+    time::Duration,
+};
 
 use tower_outbound::mock::{Limit, Limits, MockApi, Script, ok, status};
 
-use super::{Folder, KEY, against, batch, items, run, serve, stderr, totals};
+use super::{Folder, KEY, against, assert_answered, batch, items, run, serve, stderr, totals};
 
 #[tokio::test]
 async fn help_explains_each_setting() {
@@ -66,6 +70,23 @@ async fn plain_lines_tell_how_far_it_is() {
         assert!(parts[5].starts_with("requests left ") && parts[5].ends_with("/40"), "{line}");
         assert!(parts[6].starts_with("tokens left ") && parts[6].ends_with("/1000k"), "{line}");
     }
+}
+
+#[tokio::test]
+async fn that_nobody_reads_along_any_more_makes_no_difference() {
+    let folder = Folder::new("unheard");
+    let (input, output) = (folder.write("in.jsonl", &items(35)), folder.file("out.jsonl"));
+    // Long enough for a line of progress after the reader has gone.
+    let api = MockApi::builder().keys([KEY]).limits(Limits::none().requests(Limit::per(20, Duration::from_secs(5))));
+    let server = serve(&api.build()).await;
+    let mut child = against(&server, &input, &output).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut first = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.starts_with("35 items"), "{first}");
+    let done = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+    assert_eq!(done.code(), Some(0));
+    assert_answered(&output, 35);
 }
 
 #[tokio::test]
