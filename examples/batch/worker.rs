@@ -54,7 +54,7 @@ pub(crate) struct Worker {
 enum Verdict {
     /// It is the item's result.
     Record,
-    /// It is nobody's fault, and may be well soon.
+    /// It is nobody's fault, as far as is known, and may be well soon.
     Later,
     /// Others may still be answered.
     Leave,
@@ -133,8 +133,12 @@ impl Worker {
                     }
                     Some(Next::End(lasted)) => {
                         let why = words(&result, &failure);
-                        self.stop.stop(Why::Hopeless(format!("no answer from the API for {lasted:.0?}: {why}")));
+                        self.stop.stop(Why::Hopeless(format!("no good answer from the API for {lasted:.0?}: {why}")));
                         return false;
+                    }
+                    // The server failed at it, time and again, and not at others.
+                    Some(Next::Leave) if failure.kind() == ErrorKind::Server => {
+                        return self.own(item, &result, &failure).await;
                     }
                     Some(Next::Leave) | None => {
                         self.tally.leave(kind, words(&result, &failure));
@@ -206,9 +210,11 @@ impl Worker {
         match kind {
             // Of the key and the quota, and not of the item. Whether others are refused, too, the gates will say.
             ErrorKind::Authentication | ErrorKind::QuotaExhausted => Verdict::Leave,
-            ErrorKind::Unavailable | ErrorKind::Overloaded | ErrorKind::Timeout | ErrorKind::RateLimit => {
-                Verdict::Later
-            }
+            ErrorKind::Unavailable
+            | ErrorKind::Overloaded
+            | ErrorKind::Timeout
+            | ErrorKind::RateLimit
+            | ErrorKind::Server => Verdict::Later,
             _ => {
                 care.outage.answered();
                 Verdict::Record
@@ -300,3 +306,6 @@ fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

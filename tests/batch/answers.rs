@@ -72,3 +72,20 @@ async fn what_would_come_in_pieces_is_not_sent() {
         assert_eq!(records(&output)[0]["error"].is_null(), yes == "false");
     }
 }
+
+#[tokio::test]
+async fn a_page_for_everybody_is_an_api_that_is_not_well() {
+    let folder = Folder::new("page");
+    let (input, output) = (folder.write("in.jsonl", &items(3)), folder.file("out.jsonl"));
+    let server = Script::new().otherwise(ok("<html>login</html>")).serve().await.unwrap();
+    let mut command = against(&server, &input, &output);
+    command.args(["--patience", "0"]);
+    let done = run(command).await;
+    let said = stderr(&done);
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert!(said.contains("no whole JSON") && said.contains("<html>login"), "{said}");
+    assert_eq!(counted(&totals(&done))[..3], [0, 0, 3], "{said}");
+    let server = sound().serve().await.unwrap();
+    assert_eq!(run(against(&server, &input, &output)).await.status.code(), Some(0));
+    assert_answered(&output, 3);
+}
