@@ -202,7 +202,8 @@ async fn theirs(args: &Args, source: &Source, survey: &Survey, target: Target, s
     let service = sdk::sdk(wire, target.bearer.clone());
     let elapsed = watched(run::run(plan, service, Arc::clone(&tally), stop.clone()), &progress, stop).await;
     let limit = target.mock.as_ref().map(|(api, _)| api.physical_limit(args.workers as usize));
-    Ok(totals(survey.items, &tally, &counts).timed(elapsed, limit))
+    // The peak is that of both runs.
+    Ok(Report { peak_mib: None, ..totals(survey.items, &tally, &counts) }.timed(elapsed, limit))
 }
 
 /// Waits for a run, shows how far it is, and stops it on Ctrl-C; a second one ends the program.

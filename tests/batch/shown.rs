@@ -106,6 +106,12 @@ async fn beside_the_sdk() {
     }
     assert!(said.contains("these layers") && said.contains("the SDK's way"), "{said}");
     assert!(totals["sdk"]["sdk"].is_null());
+    assert!(totals["sdk"]["peak_mib"].is_null(), "one process, one peak: {totals}");
+    if cfg!(target_os = "linux") {
+        assert!(totals["peak_mib"].as_f64() > Some(0.0), "{totals}");
+        let row = said.lines().find(|line| line.contains("peak memory")).unwrap();
+        assert_eq!(row.matches("MiB").count(), 1, "{row}");
+    }
 }
 
 #[tokio::test]
