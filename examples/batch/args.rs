@@ -13,7 +13,8 @@ use clap::value_parser;
 /// run it again with the same files, and only what is missing is sent. A line that is no request, a custom_id used
 /// twice and a request that the API refuses become that item's error, with the number of its line; the rest goes on.
 /// Such errors are final unless --retry-failed is given. What failed only because the API, the key or the quota was not
-/// well is no item's error: it is missing, and the next run sends it.
+/// well is no item's error: it is missing, and the next run sends it. A 500 is an item's error only where others were
+/// answered meanwhile, time and again.
 ///
 /// The exit status is 0 if every item has its answer, 1 if some failed or are missing, 2 if nothing could be begun, and
 /// 130 after Ctrl-C.

@@ -90,6 +90,11 @@ struct Fields {
     body: Option<Box<RawValue>>,
 }
 
+#[derive(Deserialize)]
+struct Streamed {
+    stream: Option<Value>,
+}
+
 impl Source {
     /// The file at this place, or all that comes from the pipe or device there.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
@@ -192,6 +197,10 @@ fn parse(line: u64, text: &[u8]) -> Line {
         Some(body) if body.get().starts_with('{') => body.get(),
         _ => return Err(malformed(id(), "invalid_body", "body is missing or no object".into())),
     };
+    // An answer in pieces is none that a line can hold.
+    if serde_json::from_str(body).is_ok_and(|body: Streamed| body.stream == Some(Value::Bool(true))) {
+        return Err(malformed(id(), "invalid_body", "body has \"stream\": true, which a batch does not take".into()));
+    }
     Ok(Item { line, custom_id, path, body: Bytes::copy_from_slice(body.as_bytes()), tokens: None })
 }
 

@@ -4,7 +4,10 @@
 //! `stack.rs`; the rest is a program around them: `input.rs` and `output.rs` for the files, `run.rs`
 //! and `worker.rs` for what happens between them.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod args;
+mod flaw;
 mod input;
 mod ledger;
 mod outage;
@@ -14,6 +17,7 @@ mod quota;
 mod record;
 mod report;
 mod run;
+mod say;
 mod sdk;
 mod serve;
 mod stack;
@@ -41,6 +45,7 @@ use crate::{
     progress::Progress,
     report::Report,
     run::Plan,
+    say::{give, say},
     tally::{Stop, Tally, Why},
     target::{Target, embedded},
     wire::{Counts, Wire},
@@ -52,7 +57,7 @@ async fn main() -> ExitCode {
     match batch(Args::parse()).await {
         Ok(status) => status,
         Err(message) => {
-            eprintln!("error: {message}");
+            say(format_args!("error: {message}"));
             ExitCode::from(2)
         }
     }
@@ -78,23 +83,23 @@ async fn batch(args: Args) -> Result<ExitCode, String> {
     let output = Output::of(&args)?;
     let mut opened = output::open(&output.path)?;
     let mut survey = opened.ledger.survey(&source).map_err(cannot_read)?;
-    opened.note.iter().for_each(|note| eprintln!("{note}"));
+    opened.note.iter().for_each(say);
     if args.retry_failed && survey.failed > 0 {
         opened = opened.without_errors()?;
-        opened.note.iter().for_each(|note| eprintln!("{note}"));
+        opened.note.iter().for_each(say);
         survey.failed = 0;
     }
     let there = survey.ok + survey.failed;
-    eprintln!(
+    say(format_args!(
         "{} items{}, {} workers, to {}, results in {}",
         survey.items,
         if there > 0 { format!(", {there} of them there already") } else { String::new() },
         args.workers,
         if target.mock.is_some() { "the embedded API" } else { &target.base },
         output.path.display(),
-    );
+    ));
     if args.compare && target.mock.is_none() {
-        eprintln!("--compare sends every item once more, without the layers; what that costs is counted there, too");
+        say("--compare sends every item once more, without the layers; what that costs is counted there, too");
     }
 
     let stop = Stop::new();
@@ -119,27 +124,27 @@ async fn batch(args: Args) -> Result<ExitCode, String> {
 /// The table, the line of JSON, and what is left to do.
 fn tell(args: &Args, ours: &Report, sdk: Option<&Report>, tally: &Tally, survey: &Survey, stop: &Stop) {
     match sdk {
-        Some(sdk) => eprint!("{}", report::table(&[("these layers", ours), ("the SDK's way", sdk)])),
-        None => eprint!("{}", report::table(&[("", ours)])),
+        Some(sdk) => say(report::table(&[("these layers", ours), ("the SDK's way", sdk)])),
+        None => say(report::table(&[("", ours)])),
     }
     if args.json {
-        println!("{}", report::json(ours, sdk));
+        give(report::json(ours, sdk));
     }
     if let Some(Why::Hopeless(why)) = stop.why() {
-        eprintln!("ended early: {why}");
+        say(format_args!("ended early: {why}"));
     }
     for (kind, left) in tally.left() {
-        eprintln!("{} items have no result for {kind}: {}", left.items, left.why);
+        say(format_args!("{} items have no result for {kind}: {}", left.items, left.why));
     }
     if ours.missing > 0 {
-        eprintln!("{} items are missing: run it again with the same files to send them.", ours.missing);
+        say(format_args!("{} items are missing: run it again with the same files to send them.", ours.missing));
     }
     if ours.failed > 0 {
         let before = match survey.failed {
             0 => String::new(),
             failed => format!(" ({failed} of them before this run)"),
         };
-        eprintln!("{} items failed{before}; --retry-failed sends them again.", ours.failed);
+        say(format_args!("{} items failed{before}; --retry-failed sends them again.", ours.failed));
     }
 }
 
@@ -197,7 +202,8 @@ async fn theirs(args: &Args, source: &Source, survey: &Survey, target: Target, s
     let service = sdk::sdk(wire, target.bearer.clone());
     let elapsed = watched(run::run(plan, service, Arc::clone(&tally), stop.clone()), &progress, stop).await;
     let limit = target.mock.as_ref().map(|(api, _)| api.physical_limit(args.workers as usize));
-    Ok(totals(survey.items, &tally, &counts).timed(elapsed, limit))
+    // The peak is that of both runs.
+    Ok(Report { peak_mib: None, ..totals(survey.items, &tally, &counts) }.timed(elapsed, limit))
 }
 
 /// Waits for a run, shows how far it is, and stops it on Ctrl-C; a second one ends the program.

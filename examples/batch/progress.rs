@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{Instant, interval};
 use tower_outbound::quota_meter::{MeterHandle, Snapshot};
 
-use crate::{quota, tally::Tally, wire::Counts};
+use crate::{quota, say::say, tally::Tally, wire::Counts};
 
 /// How often a line is printed where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(2);
@@ -57,14 +57,14 @@ impl Progress {
         loop {
             tick.tick().await;
             if lines {
-                eprintln!(
+                say(format_args!(
                     "{}: {}/{} done, {}, {}",
                     self.title,
                     self.tally.done(),
                     self.total,
                     self.left(),
                     self.state()
-                );
+                ));
             } else {
                 self.bar.set_position(self.tally.done());
                 // Two lines: one would not fit into 80 columns.
@@ -75,7 +75,7 @@ impl Progress {
 
     /// Says something without disturbing the bar.
     pub(crate) fn say(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("{text}"));
+        self.bar.suspend(|| say(text));
     }
 
     pub(crate) fn finish(&self) {

@@ -30,7 +30,8 @@ pub(crate) struct Report {
     pub(crate) limit_is_learned: bool,
     /// Items that failed in this run, by kind.
     pub(crate) failed_by_kind: BTreeMap<&'static str, u64>,
-    /// The most memory the process has had, in MiB; null where the system does not tell.
+    /// The most memory the process has had, in MiB; null where the system does not tell, and for the second of two runs in
+    /// one process, which cannot know its own.
     pub(crate) peak_mib: Option<f64>,
 }
 
@@ -108,8 +109,10 @@ pub(crate) fn table(columns: &[(&str, &Report)]) -> String {
     row(best, &|report| report.limit_s.map_or("unknown".into(), |limit| format!("{limit:.1} s")));
     row("ratio", &|report| report.ratio.map_or("unknown".into(), |ratio| format!("{ratio:.3}")));
     if columns.iter().any(|(_, report)| report.peak_mib.is_some()) {
-        row("peak memory", &|report| report.peak_mib.map_or("unknown".into(), |mib| format!("{mib:.0} MiB")));
+        row("peak memory", &|report| report.peak_mib.map_or(String::new(), |mib| format!("{mib:.0} MiB")));
     }
+    // The last line ends where it is said.
+    text.truncate(text.trim_end().len());
     text
 }
 

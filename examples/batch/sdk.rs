@@ -1,7 +1,7 @@
 //! Plain retries, as OpenAI's SDK for Python does them: what the layers are compared with.
 
 use bytes::Bytes;
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Request, Response};
 use http_body_util::Full;
 use tower::{ServiceBuilder, service_fn};
 use tower_outbound::BackoffRetryLayer;
@@ -23,5 +23,6 @@ pub(crate) fn sdk(wire: Wire, key: HeaderValue) -> Caller {
         })
         .layer(BackoffRetryLayer::openai_sdk())
         .timeout(TIMEOUT)
+        .map_response(|response: Response<Bytes>| response.map(Full::new))
         .service(service_fn(move |request: Request<Full<Bytes>>| wire.clone().send(request)))
 }

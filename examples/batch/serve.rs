@@ -5,7 +5,11 @@ use std::{net::SocketAddr, time::Duration};
 use serde::Serialize;
 use tower_outbound::mock::MockApi;
 
-use crate::{report, target::MOCK_KEY};
+use crate::{
+    report,
+    say::{give, say},
+    target::MOCK_KEY,
+};
 
 /// What the API saw of all its clients together.
 #[derive(Serialize)]
@@ -29,8 +33,8 @@ pub(crate) async fn serve(
 ) -> Result<(), String> {
     let server = api.serve_on(addr).await.map_err(|error| format!("cannot serve at {addr}: {error}"))?;
     let url = server.url();
-    eprintln!("an API at {url}, until Ctrl-C; from elsewhere, once or many times at once:");
-    eprintln!("  OPENAI_API_KEY={MOCK_KEY} cargo run --release --example batch -- --base-url {url}");
+    say(format_args!("an API at {url}, until Ctrl-C; from elsewhere, once or many times at once:"));
+    say(format_args!("  OPENAI_API_KEY={MOCK_KEY} cargo run --release --example batch -- --base-url {url}"));
     end.await;
     server.shutdown().await;
     let counters = api.counters();
@@ -46,12 +50,12 @@ pub(crate) async fn serve(
         ratio: report::rounded(if limit > 0.0 { elapsed / limit } else { 0.0 }, 1e4),
     };
     if json {
-        println!("{}", serde_json::to_string(&account).unwrap_or_default());
+        give(serde_json::to_string(&account).unwrap_or_default());
     } else {
         let Account { calls, rejected, elapsed_s, limit_s, ratio, .. } = account;
-        eprintln!(
+        say(format_args!(
             "{calls} calls, {rejected} 429s, {elapsed_s:.1} s; at best, by the quota, {limit_s:.1} s: ratio {ratio:.3}"
-        );
+        ));
     }
     Ok(())
 }

@@ -14,7 +14,10 @@ use tower_outbound::{
     provider::OpenAi,
 };
 
-use crate::wire::{Answer, Caller, Wire};
+use crate::{
+    flaw,
+    wire::{Answer, Caller, Wire},
+};
 
 /// A limit for each attempt, from its sending: as the OpenAI SDKs have it. The wait for quota is not in it.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(600);
@@ -41,6 +44,7 @@ pub(crate) fn stack(wire: Wire, key: ApiKey, origin: Origin, meter: &QuotaMeterL
         .layer(meter)
         .layer(ErrorClassifyLayer::new(apis).failures_in_successes(true))
         .timeout(TIMEOUT)
+        .map_response(|response: Response<Bytes>| flaw::marked(response).map(Full::new))
         .service(service_fn(move |request: Request<Full<Bytes>>| wire.clone().send(request)))
 }
 

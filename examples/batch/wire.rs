@@ -110,7 +110,7 @@ impl Wire {
         Arc::clone(&self.counts)
     }
 
-    pub(crate) async fn send(self, request: Request<Full<Bytes>>) -> Result<Response<Full<Bytes>>, BoxError> {
+    pub(crate) async fn send(self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, BoxError> {
         let trip = Trip::begin(&self.counts, request.extensions().get::<Out>().cloned());
         let start = Instant::now();
         let (head, body) = self.client.request(request).await?.into_parts();
@@ -125,6 +125,6 @@ impl Wire {
         }
         let body = body?.to_bytes();
         drop(trip);
-        Ok(Response::from_parts(head, Full::new(body)))
+        Ok(Response::from_parts(head, body))
     }
 }

@@ -15,12 +15,13 @@ use tokio::{
 };
 use tower::{BoxError, Service, ServiceExt};
 use tower_outbound::{
-    ApiError, ErrorKind, TokenCost, failure, find_cause,
+    ApiError, ErrorKind, TokenCost, find_cause,
     key_check::NoSoundKey,
     quota_meter::{MeterHandle, Refusal},
 };
 
 use crate::{
+    flaw,
     input::Item,
     outage::{Course, Next, Outage},
     record::{self, Answer, Failure, Record},
@@ -52,8 +53,8 @@ pub(crate) struct Worker {
 /// What is to be done about an answer, or about none.
 enum Verdict {
     /// It is the item's result.
-    Record(&'static str),
-    /// It is nobody's fault, and may be well soon.
+    Record,
+    /// It is nobody's fault, as far as is known, and may be well soon.
     Later,
     /// Others may still be answered.
     Leave,
@@ -105,20 +106,16 @@ impl Worker {
                 care.outage.sent(&mut course);
             }
             let Some(result) = self.send(request, &out).await else { return false };
-            let Some(failure) = failure(&result) else {
-                return match result {
-                    Ok(response) => self.good(item, &response).await,
-                    Err(error) => self.failed(item, ErrorKind::Unknown.as_str(), &with_causes(&*error)).await,
-                };
+            let failure = match &result {
+                Ok(response) => match ApiError::of(response).or_else(|| flaw::of(response)) {
+                    Some(failure) => failure,
+                    None => return self.good(item, response).await,
+                },
+                Err(error) => ApiError::from_error(&**error),
             };
             let kind = failure.kind().as_str();
             match self.judge(&result, &failure) {
-                Verdict::Record(code) => {
-                    return match result {
-                        Ok(response) => self.bad(item, &response, &failure).await,
-                        Err(error) => self.failed(item, code, &with_causes(&*error)).await,
-                    };
-                }
+                Verdict::Record => return self.own(item, &result, &failure).await,
                 Verdict::Leave => {
                     self.tally.leave(kind, words(&result, &failure));
                     return true;
@@ -136,8 +133,12 @@ impl Worker {
                     }
                     Some(Next::End(lasted)) => {
                         let why = words(&result, &failure);
-                        self.stop.stop(Why::Hopeless(format!("no answer from the API for {lasted:.0?}: {why}")));
+                        self.stop.stop(Why::Hopeless(format!("no good answer from the API for {lasted:.0?}: {why}")));
                         return false;
+                    }
+                    // The server failed at it, time and again, and not at others.
+                    Some(Next::Leave) if failure.kind() == ErrorKind::Server => {
+                        return self.own(item, &result, &failure).await;
                     }
                     Some(Next::Leave) | None => {
                         self.tally.leave(kind, words(&result, &failure));
@@ -184,9 +185,12 @@ impl Worker {
     /// Whether a failure says something of the item, or of the API, the key or the quota.
     fn judge(&self, result: &Outcome, failure: &ApiError) -> Verdict {
         let kind = failure.kind();
-        let Some(care) = &self.care else { return Verdict::Record(kind.as_str()) };
-        if result.is_ok() {
+        let Some(care) = &self.care else { return Verdict::Record };
+        if let Ok(response) = result {
             care.outage.reached();
+            if response.status().is_redirection() {
+                return Verdict::End;
+            }
         } else if !failure.may_have_reached_server() && !care.outage.was_reached() && kind == ErrorKind::Unavailable {
             // A wrong address, most likely.
             return Verdict::End;
@@ -196,7 +200,7 @@ impl Worker {
                 return Verdict::End;
             }
             match find_cause::<Refusal>(&**error) {
-                Some(Refusal::TooLarge { .. }) => return Verdict::Record(ErrorKind::RequestTooLarge.as_str()),
+                Some(Refusal::TooLarge { .. }) => return Verdict::Record,
                 Some(Refusal::Spent { .. }) if care.is_spent() => return Verdict::End,
                 Some(Refusal::Spent { .. } | Refusal::OverBudget { .. }) => return Verdict::Leave,
                 Some(_) => return Verdict::Later,
@@ -206,12 +210,14 @@ impl Worker {
         match kind {
             // Of the key and the quota, and not of the item. Whether others are refused, too, the gates will say.
             ErrorKind::Authentication | ErrorKind::QuotaExhausted => Verdict::Leave,
-            ErrorKind::Unavailable | ErrorKind::Overloaded | ErrorKind::Timeout | ErrorKind::RateLimit => {
-                Verdict::Later
-            }
+            ErrorKind::Unavailable
+            | ErrorKind::Overloaded
+            | ErrorKind::Timeout
+            | ErrorKind::RateLimit
+            | ErrorKind::Server => Verdict::Later,
             _ => {
                 care.outage.answered();
-                Verdict::Record(kind.as_str())
+                Verdict::Record
             }
         }
     }
@@ -226,8 +232,13 @@ impl Worker {
         self.record(&answered(item, response, None), None).await
     }
 
-    async fn bad(&mut self, item: &Item, response: &Response<Bytes>, failure: &ApiError) -> bool {
+    /// A failure becomes the item's result.
+    async fn own(&mut self, item: &Item, result: &Outcome, failure: &ApiError) -> bool {
         let code = failure.kind().as_str();
+        let response = match result {
+            Ok(response) => response,
+            Err(error) => return self.failed(item, code, &with_causes(&**error)).await,
+        };
         let message = failure.message().unwrap_or("see the response");
         let error = Failure { code, message, line: item.line };
         self.record(&answered(item, response, Some(error)), Some(code)).await
@@ -295,3 +306,6 @@ fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! The batch example as a user meets it: the built program, its files, its exit status.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod answers;
 mod errors;
 mod files;
 mod outage;

@@ -10,22 +10,32 @@ use super::{
     run, serve, stderr, totals,
 };
 
-fn away(api: &MockApi) {
-    api.set_faults(Faults::none().unavailable(1.0));
+/// How it is away: what it answers everybody.
+type Away = (u16, fn(Faults, f64) -> Faults);
+
+const OVERLOADED: Away = (503, Faults::unavailable);
+const FAILING: Away = (500, Faults::server_error);
+
+fn take_away(api: &MockApi, (_, fault): Away) {
+    api.set_faults(fault(Faults::none(), 1.0));
 }
 
 #[tokio::test]
 async fn it_is_waited_for_and_no_item_is_lost() {
-    let folder = Folder::new("outage");
+    tokio::join!(waited_for(OVERLOADED), waited_for(FAILING));
+}
+
+async fn waited_for(away: Away) {
+    let folder = Folder::new(&format!("outage-{}", away.0));
     let (input, output) = (folder.write("in.jsonl", &items(100)), folder.file("out.jsonl"));
     let api = slow();
     let server = serve(&api).await;
     let mut command = against(&server, &input, &output);
     command.args(["--workers", "2"]);
     let child = begun(command, &output, 10).await;
-    away(&api);
+    take_away(&api, away);
     // Two items have six attempts each: with a 13th call one of them is sent after its attempts were used up.
-    let refused = || api.counters().by_status.get(&503).copied().unwrap_or(0);
+    let refused = || api.counters().by_status.get(&away.0).copied().unwrap_or(0);
     for _ in 0..6_000 {
         if refused() > 12 {
             break;
@@ -41,7 +51,11 @@ async fn it_is_waited_for_and_no_item_is_lost() {
 
 #[tokio::test]
 async fn past_the_patience_what_is_missing_stays_for_the_next_run() {
-    let folder = Folder::new("patience");
+    tokio::join!(past_patience(OVERLOADED), past_patience(FAILING));
+}
+
+async fn past_patience(away: Away) {
+    let folder = Folder::new(&format!("patience-{}", away.0));
     let (input, output) = (folder.write("in.jsonl", &items(40)), folder.file("out.jsonl"));
     let api = slow();
     let server = serve(&api).await;
@@ -51,11 +65,11 @@ async fn past_the_patience_what_is_missing_stays_for_the_next_run() {
         command
     };
     let child = begun(impatient(), &output, 5).await;
-    away(&api);
+    take_away(&api, away);
     let done = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
     let said = stderr(&done);
     assert_eq!(done.status.code(), Some(1), "{said}");
-    assert!(said.contains("no answer from the API") && said.contains("503"), "{said}");
+    assert!(said.contains("no good answer from the API") && said.contains(&away.0.to_string()), "{said}");
     let counts = totals(&done);
     let there = records(&output).len() as u64;
     assert_eq!((counts["failed"].as_u64(), counts["missing"].as_u64()), (Some(0), Some(40 - there)));

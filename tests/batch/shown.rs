@@ -1,10 +1,14 @@
 //! What the user sees: the help, the progress, the table, and the figures in it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader},
+    time::Duration,
+};
 
 use tower_outbound::mock::{Limit, Limits, MockApi, Script, ok, status};
 
-use super::{Folder, KEY, against, batch, items, run, serve, stderr, totals};
+use super::{Folder, KEY, against, assert_answered, batch, items, run, serve, stderr, totals};
 
 #[tokio::test]
 async fn help_explains_each_setting() {
@@ -69,6 +73,23 @@ async fn plain_lines_tell_how_far_it_is() {
 }
 
 #[tokio::test]
+async fn that_nobody_reads_along_any_more_makes_no_difference() {
+    let folder = Folder::new("unheard");
+    let (input, output) = (folder.write("in.jsonl", &items(35)), folder.file("out.jsonl"));
+    // Long enough for a line of progress after the reader has gone.
+    let api = MockApi::builder().keys([KEY]).limits(Limits::none().requests(Limit::per(20, Duration::from_secs(5))));
+    let server = serve(&api.build()).await;
+    let mut child = against(&server, &input, &output).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut first = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.starts_with("35 items"), "{first}");
+    let done = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+    assert_eq!(done.code(), Some(0));
+    assert_answered(&output, 35);
+}
+
+#[tokio::test]
 async fn beside_the_sdk() {
     let mut command = batch();
     command.args(["--items", "6", "--rpm", "60000", "--errors", "0", "--compare", "--json"]);
@@ -85,6 +106,12 @@ async fn beside_the_sdk() {
     }
     assert!(said.contains("these layers") && said.contains("the SDK's way"), "{said}");
     assert!(totals["sdk"]["sdk"].is_null());
+    assert!(totals["sdk"]["peak_mib"].is_null(), "one process, one peak: {totals}");
+    if cfg!(target_os = "linux") {
+        assert!(totals["peak_mib"].as_f64() > Some(0.0), "{totals}");
+        let row = said.lines().find(|line| line.contains("peak memory")).unwrap();
+        assert_eq!(row.matches("MiB").count(), 1, "{row}");
+    }
 }
 
 #[tokio::test]
