@@ -5,10 +5,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tower::{ServiceBuilder, ServiceExt};
 use tower_outbound::{
-    ErrorKind, RetryHint,
+    ErrorClassifyLayer, ErrorKind, RetryHint,
     backoff_retry::BackoffRetryLayer,
     key_check::{KeyCheckLayer, KeyState},
     mock::{Script, Step, status},
+    provider::OpenAi,
 };
 
 use super::{ask, layer, named_key};
@@ -69,4 +70,49 @@ async fn a_call_goes_on_to_the_keys_that_were_due_before() {
     script.assert_sent(3);
     let states: Vec<_> = layer.snapshot().iter().map(|key| key.state).collect();
     assert_eq!(states, [KeyState::Rejected, KeyState::Rejected, KeyState::Sound]);
+}
+
+/// Whether the key is in use again after one call that looked, and that got this answer.
+async fn is_proven_by(answer: Step) -> bool {
+    let layer = layer();
+    assert_eq!(ask(&layer, &Script::new().then(status(401))).await, Ok(401));
+    sleep(secs(60.0)).await;
+    let script = Script::new().then(answer);
+    let service = ServiceBuilder::new().layer(&layer).layer(ErrorClassifyLayer::new(OpenAi)).service(script.clone());
+    service.oneshot(get()).await.unwrap();
+    script.assert_sent(1);
+    layer.snapshot()[0].state != KeyState::Rejected
+}
+
+fn json(code: u16, body: &'static str) -> Step {
+    status(code).header("content-type", "application/json").body(body)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_api_itself_says_proves_a_key() {
+    for code in [200, 201, 204, 299, 101, 400, 404, 409, 422, 429] {
+        assert!(is_proven_by(status(code)).await, "{code}");
+    }
+    let permission = r#"{"error":{"message":"not here","type":"request_forbidden","code":"unsupported_country"}}"#;
+    assert!(is_proven_by(json(403, permission)).await);
+}
+
+/// A network that wants a login, a proxy, a firewall: whoever it was, he did not look at the key.
+#[tokio::test(start_paused = true)]
+async fn what_may_stand_before_the_api_proves_nothing() {
+    for code in [300, 301, 302, 303, 304, 307, 308, 403, 405, 407, 408, 421, 431, 451, 500, 502, 503, 504, 511, 529] {
+        assert!(!is_proven_by(status(code)).await, "{code}");
+    }
+    let page = status(403).header("content-type", "text/html").body("<title>Blocked</title>");
+    assert!(!is_proven_by(page).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_redirect_the_next_call_looks_and_no_other_goes() {
+    let layer = layer();
+    assert_eq!(ask(&layer, &Script::new().then(status(401))).await, Ok(401));
+    sleep(secs(60.0)).await;
+    let script = Script::new().then(status(302)).then(status(401));
+    let all: Vec<_> = [ask(&layer, &script).await, ask(&layer, &script).await, ask(&layer, &script).await].into();
+    assert_eq!(all, [Ok(302), Ok(401), Err(())]);
 }
