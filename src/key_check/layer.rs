@@ -14,7 +14,8 @@ const RECHECK: Duration = Duration::from_secs(60);
 /// Default for [`KeyCheckLayer::source_timeout`].
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What becomes of a request for another origin than the key's, such as a redirect.
+/// What becomes of a request for another origin than the key's, such as a redirect, or one whose URI is but a path
+/// and names no host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Elsewhere {
