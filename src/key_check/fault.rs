@@ -8,6 +8,8 @@ use std::{
 
 use http::HeaderName;
 
+use super::placeholder;
+
 /// A key that cannot be right: what is wrong, and in which variable or file. It never shows the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyError {
@@ -122,22 +124,6 @@ pub enum KeyFault {
 
 /// What scripts write where a value is missing.
 const NO_VALUES: [&str; 6] = ["undefined", "null", "nil", "none", "(null)", "nan"];
-/// What manuals write where a key goes; compared without case and separators.
-const PLACEHOLDERS: [&str; 13] = [
-    "yourapikey",
-    "yourapikeyhere",
-    "youropenaiapikey",
-    "yourkey",
-    "yourkeyhere",
-    "yourtoken",
-    "apikey",
-    "myapikey",
-    "skyourkey",
-    "skyourapikey",
-    "skyourkeyhere",
-    "changeme",
-    "openaiapikey",
-];
 
 /// The first thing wrong with a key, the most telling first.
 pub(super) fn fault(key: &str) -> Option<KeyFault> {
@@ -166,7 +152,7 @@ pub(super) fn fault(key: &str) -> Option<KeyFault> {
     if NO_VALUES.iter().any(|word| trimmed.eq_ignore_ascii_case(word)) {
         return Some(KeyFault::NoValue);
     }
-    if is_placeholder(trimmed) {
+    if placeholder::is_one(trimmed) {
         return Some(KeyFault::Placeholder);
     }
     if key.trim_start().len() < key.len() {
@@ -180,17 +166,6 @@ pub(super) fn fault(key: &str) -> Option<KeyFault> {
         c if c.is_ascii_control() => Some(KeyFault::ControlCharacter { position: position(at) }),
         _ => None,
     })
-}
-
-fn is_placeholder(key: &str) -> bool {
-    let bare: String = key.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
-    let is_bracketed = key.starts_with('<') && key.ends_with('>')
-        || key.starts_with('{') && key.ends_with('}')
-        || key.starts_with("${")
-        || key.starts_with("$(");
-    let rest = key.trim_start_matches("sk-").trim_start_matches("proj-");
-    let is_filler = rest.len() >= 3 && rest.chars().all(|c| matches!(c, '.' | '*' | 'x' | 'X'));
-    is_bracketed || is_filler || PLACEHOLDERS.contains(&bare.as_str())
 }
 
 impl fmt::Display for KeyError {

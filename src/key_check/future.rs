@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use pin_project_lite::pin_project;
 use tokio::{
     sync::futures::OwnedNotified,
@@ -189,7 +189,7 @@ where
 #[inline]
 fn learn<RB>(loan: &mut Loan, result: &mut Result<Response<RB>, BoxError>) {
     match result {
-        Ok(response) if response.status().as_u16() < 400 && response.extensions().get::<ApiError>().is_none() => {
+        Ok(response) if response.status().is_success() && response.extensions().get::<ApiError>().is_none() => {
             #[cfg(feature = "error-classify")]
             conceal::in_stream(response.extensions(), &loan.held.key);
             loan.accepted(true);
@@ -202,9 +202,16 @@ fn learn<RB>(loan: &mut Loan, result: &mut Result<Response<RB>, BoxError>) {
 #[cold]
 #[inline(never)]
 fn learn_from<RB>(loan: &mut Loan, response: &mut Response<RB>) {
-    let Some(told) = ApiError::of(response) else { return loan.accepted(true) };
     #[cfg(feature = "error-classify")]
     conceal::in_stream(response.extensions(), &loan.held.key);
+    let status = response.status();
+    let Some(told) = ApiError::of(response) else {
+        // A redirect is a login's as well as the API's.
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            loan.accepted(true);
+        }
+        return;
+    };
     let mut error = told.clone();
     if let Some(concealed) = conceal::in_failure(&error, &loan.known()) {
         error = concealed.clone();
@@ -213,7 +220,7 @@ fn learn_from<RB>(loan: &mut Loan, response: &mut Response<RB>) {
     let answer = || Answer::new(told.clone(), error.clone());
     let can_go_again = match error.kind() {
         // A proxy on the way, or a network that wants a login, knows nothing of the key.
-        _ if matches!(response.status().as_u16(), 407 | 511) => false,
+        _ if matches!(status.as_u16(), 407 | 511) => false,
         // The caller's own organization or project, which the key need not be of.
         ErrorKind::Authentication if loan.has_own_organization && is_of_organization(&error) => false,
         ErrorKind::Authentication => loan.rejected(answer()),
@@ -226,17 +233,36 @@ fn learn_from<RB>(loan: &mut Loan, response: &mut Response<RB>) {
             loan.spent(answer())
         }
         ErrorKind::RateLimit => {
-            loan.accepted(false);
+            if is_of_the_api(status, &error) {
+                loan.accepted(false);
+            }
             loan.limited(&error)
         }
-        _ if response.status().is_server_error() => false,
         _ => {
-            loan.accepted(false);
+            if is_of_the_api(status, &error) {
+                loan.accepted(false);
+            }
             false
         }
     };
     if can_go_again {
         response.extensions_mut().insert(Again { by: Gate::Key, not_before: Instant::now() });
+    }
+}
+
+/// Whether a failure that is not the key's shows that the API has taken the key, as far as its head tells.
+///
+/// What stands before an API redirects, forbids and breaks down as well, and does not look at the key.
+fn is_of_the_api(status: StatusCode, error: &ApiError) -> bool {
+    let kind = error.kind();
+    match status.as_u16() {
+        200..300 => {
+            !matches!(kind, ErrorKind::Server | ErrorKind::Overloaded | ErrorKind::Unavailable | ErrorKind::Timeout)
+        }
+        // What is told of the request itself.
+        400 | 402 | 404 | 409 | 410 | 422 | 429 => true,
+        400..500 => kind == ErrorKind::RateLimit || error.code().or(error.error_type()).is_some(),
+        _ => false,
     }
 }
 

@@ -14,7 +14,8 @@ const RECHECK: Duration = Duration::from_secs(60);
 /// Default for [`KeyCheckLayer::source_timeout`].
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What becomes of a request for another origin than the key's, such as a redirect.
+/// What becomes of a request for another origin than the key's, such as a redirect, or one whose URI is but a path
+/// and names no host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Elsewhere {
@@ -103,14 +104,17 @@ impl KeyCheckLayer {
         self.set(|settings| settings.marks = false)
     }
 
-    /// After a 401, how long a key is not used before one call looks whether it is well again. Default: 60 s;
-    /// [`Duration::MAX`] for never.
+    /// After a 401, how long a key is not used before one call looks whether it is well again. Default: 60 s, the least
+    /// 100 ms; [`Duration::MAX`] for never.
+    ///
+    /// A call looks once at each key, and does not go again with the one that was just refused.
     #[must_use]
     pub fn recheck(self, recheck: Duration) -> Self {
         self.set(|settings| settings.recheck = recheck)
     }
 
-    /// The same for a key whose quota is used up, where the server does not say when it is filled. Default: 60 s.
+    /// The same for a key whose quota is used up, where the server does not say when it is filled. Default: 60 s, the least
+    /// 100 ms, and so for what the server says.
     #[must_use]
     pub fn spent_recheck(self, recheck: Duration) -> Self {
         self.set(|settings| settings.spent_recheck = recheck)

@@ -10,7 +10,7 @@ use super::{
     pool::Pool,
     slot::{Held, Slot},
 };
-use crate::{Gate, Refused};
+use crate::{Call, Gate, Refused};
 
 /// What is known of the keys, under the pool's lock.
 pub(super) struct State {
@@ -48,17 +48,20 @@ impl State {
         Refused::new(Gate::Key, wait, NoSoundKey { keys: self.snapshot(now) })
     }
 
-    pub(super) fn lend(&mut self, pool: &Pool, may_look: bool, now: Instant, to_fetch: &mut ToFetch) -> Lent {
+    pub(super) fn lend(&mut self, pool: &Pool, call: Option<&Call>, now: Instant, to_fetch: &mut ToFetch) -> Lent {
         for (number, slot) in self.slots.iter_mut().enumerate() {
             if slot.is_fetch_due(now) && slot.begin_fetch(now) {
                 to_fetch.push(number);
             }
         }
-        let probe = self.slots.iter().position(|slot| slot.is_probe_due(now));
+        let seq = call.map(Call::seq);
+        // One that this call has not looked at, if there is one.
+        let due = self.slots.iter().enumerate().filter(|(_, slot)| slot.is_probe_due(now));
+        let probe = due.min_by_key(|(_, slot)| seq.is_some() && slot.looker() == seq).map(|(number, _)| number);
         if let Some(best) = self.best(now) {
             // Who can go again loses nothing if the key is still out of use: it goes with another.
-            return match probe.filter(|_| may_look) {
-                Some(probe) => self.lend_probe(pool, probe),
+            return match probe.filter(|_| call.is_some_and(Call::is_kept)) {
+                Some(probe) => self.lend_probe(pool, probe, seq),
                 None => self.lend_slot(best, Loan::of),
             };
         }
@@ -73,7 +76,7 @@ impl State {
         }
         match probe {
             _ if is_asked => Lent::Later(later),
-            Some(probe) => self.lend_probe(pool, probe),
+            Some(probe) => self.lend_probe(pool, probe, seq),
             None => Lent::Refused(self.refusal(now)),
         }
     }
@@ -98,11 +101,11 @@ impl State {
         }
     }
 
-    fn lend_probe(&mut self, pool: &Pool, number: usize) -> Lent {
+    fn lend_probe(&mut self, pool: &Pool, number: usize, looker: Option<u64>) -> Lent {
         if let Some(slot) = self.slots.get_mut(number)
             && let (Some(held), Some(outage)) = (slot.held.clone(), &mut slot.outage)
         {
-            outage.probed = true;
+            (outage.probed, outage.looker) = (true, looker);
             // A lease of its own: the old one has ended.
             slot.hold(Arc::clone(&held.key), pool.weak(), number);
         }
@@ -116,5 +119,14 @@ impl State {
     /// Whether a call that comes now gets a key, or one is on the way.
     pub(super) fn has_prospect(&self, now: Instant) -> bool {
         self.slots.iter().any(|slot| slot.is_sound(now) || slot.may_get_key(now) || slot.is_probe_due(now))
+    }
+
+    /// The same for a call whose key was just put out of use; `look` if it was to look, with its number if it has one.
+    ///
+    /// It looks at each key once: else it would go round until the retry gives up. Without a number nobody can tell.
+    pub(super) fn has_prospect_after(&self, own: usize, look: Option<Option<u64>>, now: Instant) -> bool {
+        let is_new = |slot: &Slot| look.is_none_or(|looker| looker.is_some() && slot.looker() != looker);
+        let is_new = |slot: &Slot| slot.is_probe_due(now) && is_new(slot);
+        self.slots.iter().any(|slot| slot.is_sound(now) || slot.may_get_key(now)) || self.others(own).any(is_new)
     }
 }

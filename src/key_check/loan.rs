@@ -14,6 +14,8 @@ use crate::{ApiError, Refused, RetryHint};
 
 /// How long a key is spared after a 429 that says nothing of time.
 const COOLING: Duration = Duration::from_secs(1);
+/// The least between two looks at a key that is out of use, whatever the settings or the server say.
+const LEAST_RECHECK: Duration = Duration::from_millis(100);
 
 /// The key lent to one call; what came of the call is told to it.
 pub(super) struct Loan {
@@ -91,9 +93,10 @@ impl Loan {
     }
 
     fn out_of_use(&mut self, state_of_key: KeyState, answer: Answer) -> bool {
-        self.is_probe = false;
+        let has_looked = std::mem::take(&mut self.is_probe);
         let now = Instant::now();
         let has_prospect = self.with(|pool, state| {
+            let mut looker = None;
             // A call that left before the key was replaced, or found well again, says nothing of it now.
             if let Some(slot) = state.slots.get_mut(self.held.slot).filter(|slot| slot.is_current(&self.held)) {
                 #[cfg(feature = "tracing")]
@@ -104,18 +107,20 @@ impl Loan {
                     "a key is out of use"
                 );
                 let settings = &pool.settings;
+                let back_after = |wait: Duration| now.checked_add(wait.max(LEAST_RECHECK));
+                looker = slot.looker();
                 match state_of_key {
                     KeyState::Rejected if self.held.is_first_refusal() => {
-                        slot.reject(answer, now.checked_add(settings.recheck), now);
+                        slot.reject(answer, back_after(settings.recheck), now);
                     }
                     KeyState::Rejected => {}
                     _ => {
-                        let back_at = now.checked_add(hint(&answer.error).unwrap_or(settings.spent_recheck));
-                        slot.outage = Some(Outage { state: state_of_key, answer, back_at, probed: false });
+                        let back_at = back_after(hint(&answer.error).unwrap_or(settings.spent_recheck));
+                        slot.outage = Some(Outage { state: state_of_key, answer, back_at, probed: false, looker });
                     }
                 }
             }
-            state.has_prospect(now)
+            state.has_prospect_after(self.held.slot, has_looked.then_some(looker), now)
         });
         // After the state: whoever turns back finds it as it is.
         self.held.lease.end();
@@ -177,16 +182,14 @@ impl Loan {
         let now = Instant::now();
         self.with(|_, state| (!state.has_prospect(now)).then(|| state.refusal(now))).flatten()
     }
-}
 
-impl Loan {
     #[cold]
     #[inline(never)]
     fn give_up_probe(&self) {
         self.with(|_, state| {
             let slot = state.slots.get_mut(self.held.slot).filter(|slot| slot.is_current(&self.held));
             if let Some(outage) = slot.and_then(|slot| slot.outage.as_mut()) {
-                outage.probed = false;
+                (outage.probed, outage.looker) = (false, None);
             }
         });
     }

@@ -4,12 +4,16 @@
 //!   a 401 later.
 //! - It comes from a value, a variable, a file or an async function ([`KeySource`]), and goes where the API wants it
 //!   ([`Placement`]), in a header marked sensitive.
-//! - It goes to one [`Origin`] only. A redirect elsewhere passes without it where the layer that follows redirects
+//! - It goes to one [`Origin`] only, by the request's URI. One that is but a path (`/v1/models`) goes without a key, or is
+//!   refused ([`Elsewhere`]), whatever its `Host` header says: that names no scheme, and where the request goes is up to
+//!   the client. Layers that make a URI whole belong outside this one. A redirect elsewhere passes without it where the layer that follows redirects
 //!   lies *outside* this one; a client that follows them by itself takes along what it was given.
 //! - After a 401, or once its quota is used up, a key is out of use. Where there is another, in the pool or from its
 //!   source, the call is marked [`Again`](crate::Again), so that a `BackoffRetry` further out sends it with that one
 //!   and nothing is lost; calls that wait in a `QuotaMeter` further in turn back. Else calls are
-//!   [`Refused`](crate::Refused) at once, and one a minute looks whether the key is well again. Where others are sound,
+//!   [`Refused`](crate::Refused) at once, and one a minute looks whether the key is well again: a 2xx shows that, and so
+//!   does a failure that is the API's own and not the key's. A redirect, as to a login, a 5xx, a 403 without a code of the
+//!   API's (which `ErrorClassify` reads) and the like show nothing, and the next call looks. Where others are sound,
 //!   only a call looks that a `BackoffRetry` has kept to send again; a streamed body that outgrows the retry's buffer on
 //!   that very call brings the 401 home.
 //! - Where a server repeats the key, it is masked in what comes out of a call. A layer further in has seen the answer
@@ -51,6 +55,7 @@ mod layer;
 mod lending;
 mod loan;
 mod origin;
+mod placeholder;
 mod placement;
 mod pool;
 mod service;

@@ -58,7 +58,7 @@ impl Origin {
         Ok(Self { is_https, host: host.into(), port, authority: authority.into() })
     }
 
-    /// Whether a request to `uri` goes there.
+    /// Whether a request to `uri` goes there. A URI that is but a path says neither scheme nor host: it does not.
     #[must_use]
     #[inline(always)]
     pub fn is_of(&self, uri: &Uri) -> bool {
@@ -154,6 +154,7 @@ impl Error for OriginError {}
 #[derive(Clone, Debug)]
 pub struct WrongOrigin {
     expected: Origin,
+    /// `None` if the request's URI names no host.
     found: Option<String>,
 }
 
@@ -174,8 +175,15 @@ impl WrongOrigin {
 
 impl fmt::Display for WrongOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let found = self.found.as_deref().unwrap_or("no host");
-        write!(f, "the request is for {found}, the key for {} only", self.expected)
+        let expected = &self.expected;
+        match &self.found {
+            Some(found) => write!(f, "the request is for {found}, the key for {expected} only"),
+            None => write!(
+                f,
+                "the request's URI names no host, and the key is for {expected} only: give it whole, a `Host` header does \
+                 not count"
+            ),
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
     placement::Credential,
     slot::{Held, Slot},
 };
-use crate::Refused;
+use crate::{Call, Refused};
 
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
@@ -72,12 +72,11 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lends a key for one call; one that can go again (`may_look`) may look at a key that is out of use though others
-    /// are sound.
-    pub(super) fn lend(&self, may_look: bool) -> Lent {
+    /// Lends a key for one call; one that can go again may look at a key that is out of use though others are sound.
+    pub(super) fn lend(&self, call: Option<&Call>) -> Lent {
         let now = Instant::now();
         let mut to_fetch = ToFetch::new();
-        let lent = self.state().lend(self, may_look, now, &mut to_fetch);
+        let lent = self.state().lend(self, call, now, &mut to_fetch);
         self.fetch(to_fetch);
         lent
     }

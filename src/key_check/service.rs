@@ -152,8 +152,7 @@ pub(super) fn furnish<B>(pool: &Pool, request: &mut Request<B>) -> Furnished {
     if settings.replaces_own {
         settings.placement.clear(request);
     }
-    let may_look = request.extensions().get::<Call>().is_some_and(Call::is_kept);
-    match pool.lend(may_look) {
+    match pool.lend(request.extensions().get::<Call>()) {
         Lent::Now(loan) => Furnished::Go(hand_over(settings, loan, request)),
         _ if settings.placement.is_taken(request.headers(), request.uri()) => Furnished::Go(None),
         Lent::Later(fetched) => Furnished::Wait(fetched),

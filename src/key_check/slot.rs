@@ -68,7 +68,10 @@ pub(super) struct Outage {
     pub(super) answer: Answer,
     /// When one call is let through to look; `None` for never.
     pub(super) back_at: Option<Instant>,
+    /// Whether one call looks.
     pub(super) probed: bool,
+    /// The number of the call that looks, or that looked last and was refused.
+    pub(super) looker: Option<u64>,
 }
 
 /// What the server said of a key.
@@ -183,6 +186,10 @@ impl Slot {
         outage.and_then(|outage| outage.back_at).is_some_and(|back_at| back_at <= now)
     }
 
+    pub(super) fn looker(&self) -> Option<u64> {
+        self.outage.as_ref().and_then(|outage| outage.looker)
+    }
+
     fn needs_key(&self, now: Instant) -> bool {
         let is_dead = self.outage.as_ref().is_some_and(|outage| outage.state == KeyState::Rejected);
         self.held.is_none() || is_dead || self.is_expired(now)
@@ -288,7 +295,8 @@ impl Slot {
             }
             self.fetch.deaths = self.fetch.deaths.saturating_add(1);
         }
-        self.outage = Some(Outage { state: KeyState::Rejected, answer, back_at, probed: false });
+        let looker = self.looker();
+        self.outage = Some(Outage { state: KeyState::Rejected, answer, back_at, probed: false, looker });
     }
 
     /// When it is of use again, where that is known.

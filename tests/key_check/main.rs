@@ -12,6 +12,7 @@ mod folder;
 mod given;
 mod in_line;
 mod in_stack;
+mod looks;
 mod placed;
 mod pools;
 mod secrets;

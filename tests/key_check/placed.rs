@@ -136,7 +136,6 @@ async fn elsewhere_can_be_refused_and_nothing_is_sent() {
     for (uri, found) in [
         ("https://user:word@evil.example:8443/", "https://evil.example:8443"),
         ("http://api.example/", "http://api.example"),
-        ("/v1/models", "no host"),
     ] {
         let error = send(&layer, &script, to(uri)).await.unwrap_err();
         assert_eq!(find_cause::<Refused>(&*error).map(Refused::by), Some(Gate::Key));
@@ -147,6 +146,23 @@ async fn elsewhere_can_be_refused_and_nothing_is_sent() {
     }
     script.assert_sent(0);
     assert_eq!(sent(&layer, get()).await.header("authorization"), Some(&*format!("Bearer {KEY}")));
+}
+
+/// A `Host` header names no scheme, and does not say where the client connects.
+#[tokio::test]
+async fn a_request_that_is_but_a_path_goes_without_the_key_or_is_told_of() {
+    let path = || {
+        let mut request = to("/v1/models");
+        request.headers_mut().insert("host", "api.example".parse().unwrap());
+        request
+    };
+    assert_eq!(sent(&layer(), path()).await.header("authorization"), None);
+    let error = send(&layer().elsewhere(Elsewhere::Refuse), &Script::new(), path()).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "refused by the key check: the request's URI names no host, and the key is for https://api.example only: give \
+         it whole, a `Host` header does not count"
+    );
 }
 
 #[test]
