@@ -62,6 +62,7 @@ impl Accounts {
 #[derive(Debug)]
 pub(super) struct Book {
     accounts: Accounts,
+    counts_tokens: bool,
     /// No tokens are counted, and nobody wants to hear of calls.
     is_silent: bool,
     names: Mutex<BTreeMap<String, Arc<Account>>>,
@@ -118,8 +119,17 @@ impl Book {
     pub(super) fn new(accounts: Accounts) -> Arc<Self> {
         let ledger = Ledger { reached: vec![false; accounts.thresholds.len()], ..Ledger::default() };
         let (changes, alerts) = (watch::Sender::new(()), broadcast::Sender::new(ALERTS));
-        let is_silent = !accounts.counts_tokens() && accounts.thresholds.is_empty();
-        Arc::new(Self { accounts, is_silent, names: Mutex::default(), ledger: Mutex::new(ledger), changes, alerts })
+        let counts_tokens = accounts.counts_tokens();
+        let is_silent = !counts_tokens && accounts.thresholds.is_empty();
+        Arc::new(Self {
+            accounts,
+            counts_tokens,
+            is_silent,
+            names: Mutex::default(),
+            ledger: Mutex::new(ledger),
+            changes,
+            alerts,
+        })
     }
 
     /// Something may be seen that was not before. Costs nothing where nobody listens.
@@ -164,7 +174,7 @@ impl Book {
 
     /// Whether tokens are booked at all.
     pub(super) fn counts_tokens(&self) -> bool {
-        self.accounts.counts_tokens()
+        self.counts_tokens
     }
 
     /// What so many tokens cost in this scope.

@@ -201,10 +201,11 @@ impl Flight {
     pub(super) fn settle(&mut self, outcome: Outcome<'_>) -> Option<Instant> {
         self.stage = Stage::Ended;
         self.load.release(self.scope.book());
-        let opens = self.scope.with(|core, now, wakes| {
-            let opens = core.settle(now, self.id, outcome, wakes)?;
-            core.clock.instant(opens)
+        let (opens, limits_tokens) = self.scope.with(|core, now, wakes| {
+            let opens = core.settle(now, self.id, outcome, wakes);
+            (opens.and_then(|opens| core.clock.instant(opens)), core.limits_tokens())
         });
+        self.scope.see_tokens(limits_tokens);
         if self.scope.book().counts_at_once() {
             self.scope.book_calls();
         }

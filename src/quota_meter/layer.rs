@@ -85,8 +85,8 @@ impl<V> QuotaMeterLayer<V> {
     }
 
     /// The same quotas for request bodies of any type, of which the meter sees the head alone: the model is that of the
-    /// extension [`Model`](super::Model) or of the path, the tokens those of [`TokenCost`](super::TokenCost) or by
-    /// `Content-Length`.
+    /// extension [`Model`](super::Model) or of the path, the tokens those of [`TokenCost`](super::TokenCost) or, of JSON
+    /// and of what has no type, by `Content-Length`.
     ///
     /// ```
     /// use hyper::body::Incoming;

@@ -41,6 +41,8 @@ pub(super) struct Scope {
     store: Option<Arc<dyn QuotaStore>>,
     /// Whether the last call found that it needs no clock. What is so, the core says.
     is_untimed: AtomicBool,
+    /// Whether it matters how many tokens a call takes. What is so, the last answer has shown.
+    counts_tokens: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -66,6 +68,7 @@ impl Scope {
             permit_time,
             store,
             is_untimed: AtomicBool::new(false),
+            counts_tokens: AtomicBool::new(true),
         })
     }
 
@@ -75,6 +78,20 @@ impl Scope {
 
     pub(super) fn book(&self) -> &Arc<Book> {
         &self.book
+    }
+
+    #[inline]
+    pub(super) fn counts_tokens(&self) -> bool {
+        self.counts_tokens.load(Ordering::Relaxed)
+    }
+
+    /// As far as the limits go it does, or does not.
+    #[inline]
+    pub(super) fn see_tokens(&self, are_limited: bool) {
+        let counts = are_limited || self.book.counts_tokens() || self.store.is_some();
+        if counts != self.counts_tokens() {
+            self.counts_tokens.store(counts, Ordering::Relaxed);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

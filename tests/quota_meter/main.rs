@@ -25,6 +25,7 @@ mod spellings;
 mod spent;
 mod store;
 mod traps;
+mod uploads;
 mod usage;
 
 use http::{Request, Response};
