@@ -118,14 +118,15 @@ where
                     let tap = match &mut polled {
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(Ok(response)) => settle(flight, response),
-                        Poll::Ready(Err(_)) => {
-                            flight.settle(Outcome::Other);
-                            None
-                        }
+                        Poll::Ready(Err(_)) => None,
                     };
                     return polled.map(|result| match result {
                         Ok(response) => Ok(response.map(|body| ResponseBody::new(body, tap))),
-                        Err(error) => Err(error.into()),
+                        Err(error) => {
+                            let error: BoxError = error.into();
+                            flight.fail(&*error);
+                            Err(error)
+                        }
                     });
                 }
                 StateProj::Waiting { wait } => match ready!(wait.as_mut().poll_turn(cx)) {

@@ -17,7 +17,7 @@ pub struct Used {
     /// Calls sent.
     pub requests: u64,
     /// Tokens of the prompts, as `usage` in the answers says; as estimated for an answer that was dropped before it
-    /// said, or never did. What Anthropic read from its cache is not among them.
+    /// said, or never came or did. What Anthropic read from its cache is not among them.
     pub input_tokens: u64,
     /// Tokens of the answers, likewise.
     pub output_tokens: u64,

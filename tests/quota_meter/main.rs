@@ -5,6 +5,7 @@
 mod common;
 
 mod bodies;
+mod budget;
 mod changed;
 mod dropped;
 mod garbage;
