@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::{broadcast, watch};
 
-use super::{Measure, Price, Reached, ScopeName, Threshold, Totals, Used, cost::Cost, refusal::Refusal};
+use super::{Measure, Price, Reached, ScopeName, Threshold, Totals, Used, cost::Cost, refusal::Refusal, usage::Cache};
 use crate::wall_clock::WallClock;
 
 const DAY: u64 = 86_400;
@@ -178,8 +178,8 @@ impl Book {
     }
 
     /// What so many tokens cost in this scope.
-    pub(super) fn priced(&self, scope: &ScopeName, input: u64, output: u64) -> Used {
-        let money = self.accounts.price(scope.model()).map_or(0.0, |price| price.of(input, output));
+    pub(super) fn priced(&self, scope: &ScopeName, input: u64, output: u64, cache: Cache) -> Used {
+        let money = self.accounts.price(scope.model()).map_or(0.0, |price| price.of(input, output, cache));
         Used { money, ..Used::default() }
     }
 

@@ -3,6 +3,8 @@
 use memchr::memchr2;
 use serde::Deserialize;
 
+use super::usage::Cache;
+
 /// Longer ones are passed over; they have some 500 bytes.
 const LONGEST: usize = 8 << 10;
 const LONGEST_NAME: usize = "usageMetadata".len();
@@ -15,6 +17,7 @@ const MOST: f64 = 10_000_000.0;
 pub(super) struct Reported {
     pub(super) input: Option<u64>,
     pub(super) output: Option<u64>,
+    pub(super) cache: Cache,
     /// Whether it is the last word: an answer in events begins with a first one, or says it over and over.
     pub(super) is_last: bool,
 }
@@ -29,12 +32,36 @@ struct Spelling {
     output_tokens: Option<f64>,
     /// Anthropic counts these beside `input_tokens`; what is read from the cache counts against no limit.
     cache_creation_input_tokens: Option<f64>,
+    cache_read_input_tokens: Option<f64>,
+    prompt_tokens_details: Option<Details>,
+    input_tokens_details: Option<Details>,
+    #[serde(rename = "cachedContentTokenCount")]
+    gemini_cached: Option<f64>,
     #[serde(rename = "promptTokenCount")]
     gemini_prompt: Option<f64>,
     #[serde(rename = "candidatesTokenCount")]
     gemini_candidates: Option<f64>,
     #[serde(rename = "thoughtsTokenCount")]
     gemini_thoughts: Option<f64>,
+}
+
+/// OpenAI's, of what is counted in the input.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Details {
+    cached_tokens: Option<f64>,
+}
+
+impl Spelling {
+    /// What is read from a cache beside the input, within it, and written to it.
+    fn cache(&self) -> [f64; 3] {
+        let details = self.prompt_tokens_details.as_ref().or(self.input_tokens_details.as_ref());
+        let within = details.and_then(|details| details.cached_tokens).or(self.gemini_cached);
+        let is_anthropics = self.input_tokens.is_some();
+        let anthropics = |tokens: Option<f64>| tokens.filter(|_| is_anthropics);
+        let [beside, written] = [self.cache_read_input_tokens, self.cache_creation_input_tokens].map(anthropics);
+        [beside, within, written].map(|tokens| tokens.unwrap_or(0.0))
+    }
 }
 
 impl Reported {
@@ -45,8 +72,13 @@ impl Reported {
         let input = input.or(said.prompt_tokens).or(said.gemini_prompt);
         let output = said.output_tokens.or(said.completion_tokens);
         let output = output.or_else(|| sum(said.gemini_candidates, said.gemini_thoughts)).or(said.gemini_thoughts);
-        if input.into_iter().chain(output).any(|tokens| !(0.0..=MOST).contains(&tokens)) {
+        let cache = said.cache();
+        if input.into_iter().chain(output).chain(cache).any(|tokens| !(0.0..=MOST).contains(&tokens)) {
             return;
+        }
+        if input.is_some() {
+            let [beside, within, written] = cache.map(|tokens| tokens as u64);
+            self.cache = Cache { within, beside, written };
         }
         self.input = input.map(|tokens| tokens as u64).or(self.input);
         self.output = output.map(|tokens| tokens as u64).or(self.output);

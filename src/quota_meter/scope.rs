@@ -291,7 +291,11 @@ impl Scope {
     pub(super) fn settle_usage(&self, pending: Pending, usage: &Usage) {
         let Pending { bytes, cost, money, told } = pending;
         let (input, output) = usage.with_estimate(cost);
-        let used = Used { input_tokens: input, output_tokens: output, ..self.book.priced(&self.name, input, output) };
+        let used = Used {
+            input_tokens: input,
+            output_tokens: output,
+            ..self.book.priced(&self.name, input, output, usage.cache)
+        };
         let requests = {
             let now = now();
             let mut wakes = Wakes::default();

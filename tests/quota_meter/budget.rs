@@ -2,11 +2,12 @@
 
 use std::io::{Error, ErrorKind::ConnectionRefused};
 
+use http_body_util::BodyExt;
 use tokio::time::timeout;
 use tower::{Layer, Service, limit::ConcurrencyLimitLayer, timeout::TimeoutLayer};
 use tower_outbound::{
     Again, ApiError, ErrorKind, Gate, QuotaMeterLayer, RetryHint, find_cause,
-    quota_meter::{Refusal, Used},
+    quota_meter::{Price, Refusal, Used},
 };
 
 use super::{
@@ -121,4 +122,42 @@ async fn what_never_left_costs_nothing() {
     settled().await;
     assert_eq!(office.desk.open(), ["goes"]);
     assert!(matches!(refusal(&office.answer_of(asking("over", ONE)).await).1, Refusal::OverBudget { .. }));
+}
+
+/// At 10 for a million tokens of input and 50 of output.
+#[tokio::test(start_paused = true)]
+async fn what_a_cache_had_has_a_price_of_its_own() {
+    let plain = Price::per_million(10.0, 50.0);
+    let own = plain.cached(1.0).cache_write(20.0);
+    let json = |usage: &str| format!(r#"{{"usage":{{{usage}}}}}"#);
+    let chat =
+        json(r#""prompt_tokens":1000000,"completion_tokens":100000,"prompt_tokens_details":{"cached_tokens":600000}"#);
+    let responses =
+        json(r#""input_tokens":1000000,"input_tokens_details":{"cached_tokens":600000},"output_tokens":100000"#);
+    let claude = r#""input_tokens":100000,"cache_creation_input_tokens":200000,"cache_read_input_tokens":3000000"#;
+    let whole = json(&format!(r#"{claude},"output_tokens":100000"#));
+    let begins =
+        format!("data: {{\"type\":\"message_start\",\"message\":{{\"usage\":{{{claude},\"output_tokens\":1}}}}}}\n\n");
+    let events = format!("{begins}data: {{\"type\":\"message_delta\",\"usage\":{{\"output_tokens\":100000}}}}\n\n");
+    let gemini = r#"{"usageMetadata":{"promptTokenCount":1000000,"cachedContentTokenCount":600000,"candidatesTokenCount":100000}}"#;
+    let (is_json, are_events) = ("application/json", "text/event-stream");
+    for (answer, kind, by_default, by_own) in [
+        (&*chat, is_json, 15.0, 9.6),
+        (&*responses, is_json, 15.0, 9.6),
+        (gemini, is_json, 15.0, 9.6),
+        (&*whole, is_json, 1.0 + 2.5 + 3.0 + 5.0, 1.0 + 4.0 + 3.0 + 5.0),
+        (&*events, are_events, 1.0 + 2.5 + 3.0 + 5.0, 1.0 + 4.0 + 3.0 + 5.0),
+    ] {
+        for (price, expected) in [(plain, by_default), (own, by_own)] {
+            let office = Office::new(clock(priced().price("gpt-x-mini", price)).0);
+            let call = office.send(asking("a", 1));
+            settled().await;
+            let mut reply = reply(200);
+            *reply.body_mut() = answer.to_owned().into();
+            reply.headers_mut().insert("content-type", http::HeaderValue::from_static(kind));
+            office.desk.answer("a", reply).await;
+            call.await.unwrap().unwrap().into_body().collect().await.unwrap();
+            assert!(is_about(today(&office.meter).money, expected), "{answer}: {:?}", today(&office.meter));
+        }
+    }
 }
