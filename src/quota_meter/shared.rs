@@ -40,7 +40,7 @@ impl Shared {
         let reads_cost = given.is_none() && estimate.reads_body();
         match self.scopes.one() {
             Some(scope) if !reads_cost => {
-                let length = length_of_prompt::<V, B>(request, scope);
+                let length = length_of_prompt::<V, B>(request, scope.counts_tokens());
                 let reckon = || estimate.of(&RequestView::new(request, None), None, length);
                 let demand = given.map_or_else(reckon, |cost| Demand::given(cost, length));
                 (Arc::clone(scope), demand)
@@ -70,7 +70,7 @@ impl Shared {
         // An object of JSON is one, whatever its head calls it.
         let length = match &content {
             Some(_) => body.as_ref().map(|body| body.len() as u64),
-            None => length_of_prompt::<V, B>(request, &scope),
+            None => length_of_prompt::<V, B>(request, true),
         };
         let reckon = || self.settings.estimate.of(&view, content.as_ref(), length);
         (scope, given.map_or_else(reckon, |cost| Demand::given(cost, length)))
@@ -79,6 +79,6 @@ impl Shared {
 
 /// How long the body is, where that tells of tokens: a file is no prompt, however long it is.
 #[inline]
-fn length_of_prompt<V: Sight<B>, B>(request: &Request<B>, scope: &Scope) -> Option<u64> {
-    V::length(request).filter(|length| *length == 0 || !scope.counts_tokens() || !is_no_json(request.headers()))
+fn length_of_prompt<V: Sight<B>, B>(request: &Request<B>, counts_tokens: bool) -> Option<u64> {
+    V::length(request).filter(|length| *length == 0 || !counts_tokens || !is_no_json(request.headers()))
 }
