@@ -17,7 +17,6 @@ use http_body_util::Either;
 use hyper::body::Incoming;
 use tower::{BoxError, Service};
 use tower_outbound::{
-    TokenCost,
     backoff_retry::{RetryError, RetryReport, StopReason},
     find_cause,
 };
@@ -162,10 +161,6 @@ impl Rules {
         *request.uri_mut() = uri;
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = headers;
-        if is_json == Some(false) {
-            // A file is no prompt, however long it is.
-            request.extensions_mut().insert(TokenCost(0));
-        }
         Ok(request)
     }
 

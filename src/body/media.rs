@@ -1,7 +1,7 @@
-//! Which answers can be read.
+//! What bodies are made of, by their heads.
 
 use http::{
-    HeaderMap,
+    HeaderMap, HeaderValue,
     header::{CONTENT_ENCODING, CONTENT_TYPE},
 };
 
@@ -15,7 +15,11 @@ pub(crate) enum Media {
 impl Media {
     /// By `content-type`; `None` for all else.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
-        let kind = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+        Self::named(headers.get(CONTENT_TYPE)?)
+    }
+
+    fn named(kind: &HeaderValue) -> Option<Self> {
+        let kind = kind.to_str().ok()?;
         let kind = kind.split(';').next().unwrap_or_default().trim();
         let ends = |end: &str| {
             let start = kind.len().checked_sub(end.len());
@@ -27,6 +31,12 @@ impl Media {
             (ends("/json") || ends("+json")).then_some(Self::Json)
         }
     }
+}
+
+/// Whether it is said to be something else than JSON: a file, a form.
+pub(crate) fn is_no_json(headers: &HeaderMap) -> bool {
+    let is_json = |kind: &HeaderValue| kind == "application/json" || Media::named(kind) == Some(Media::Json);
+    headers.get(CONTENT_TYPE).is_some_and(|kind| !is_json(kind))
 }
 
 pub(crate) fn is_compressed(headers: &HeaderMap) -> bool {

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::{broadcast, watch};
 
-use super::{Measure, Price, Reached, ScopeName, Threshold, Totals, Used, cost::Cost, refusal::Refusal};
+use super::{Measure, Price, Reached, ScopeName, Threshold, Totals, Used, cost::Cost, refusal::Refusal, usage::Cache};
 use crate::wall_clock::WallClock;
 
 const DAY: u64 = 86_400;
@@ -62,6 +62,7 @@ impl Accounts {
 #[derive(Debug)]
 pub(super) struct Book {
     accounts: Accounts,
+    counts_tokens: bool,
     /// No tokens are counted, and nobody wants to hear of calls.
     is_silent: bool,
     names: Mutex<BTreeMap<String, Arc<Account>>>,
@@ -118,8 +119,17 @@ impl Book {
     pub(super) fn new(accounts: Accounts) -> Arc<Self> {
         let ledger = Ledger { reached: vec![false; accounts.thresholds.len()], ..Ledger::default() };
         let (changes, alerts) = (watch::Sender::new(()), broadcast::Sender::new(ALERTS));
-        let is_silent = !accounts.counts_tokens() && accounts.thresholds.is_empty();
-        Arc::new(Self { accounts, is_silent, names: Mutex::default(), ledger: Mutex::new(ledger), changes, alerts })
+        let counts_tokens = accounts.counts_tokens();
+        let is_silent = !counts_tokens && accounts.thresholds.is_empty();
+        Arc::new(Self {
+            accounts,
+            counts_tokens,
+            is_silent,
+            names: Mutex::default(),
+            ledger: Mutex::new(ledger),
+            changes,
+            alerts,
+        })
     }
 
     /// Something may be seen that was not before. Costs nothing where nobody listens.
@@ -164,12 +174,12 @@ impl Book {
 
     /// Whether tokens are booked at all.
     pub(super) fn counts_tokens(&self) -> bool {
-        self.accounts.counts_tokens()
+        self.counts_tokens
     }
 
     /// What so many tokens cost in this scope.
-    pub(super) fn priced(&self, scope: &ScopeName, input: u64, output: u64) -> Used {
-        let money = self.accounts.price(scope.model()).map_or(0.0, |price| price.of(input, output));
+    pub(super) fn priced(&self, scope: &ScopeName, input: u64, output: u64, cache: Cache) -> Used {
+        let money = self.accounts.price(scope.model()).map_or(0.0, |price| price.of(input, output, cache));
         Used { money, ..Used::default() }
     }
 

@@ -9,6 +9,9 @@ use super::{
 };
 
 /// How the meter reckons the tokens of a request that has no [`TokenCost`].
+///
+/// The length of a body counts where it is JSON, or has no `Content-Type`: a file or a form is no prompt, however long it is,
+/// and takes no tokens unless its answer says so.
 #[derive(Clone, Debug, Default)]
 pub struct Estimate(How);
 
@@ -59,7 +62,7 @@ impl Estimate {
         !matches!(self.0, How::Length)
     }
 
-    /// `length` is that of the body, where it is known.
+    /// `length` is that of the body, where it is known and tells of tokens.
     pub(super) fn of(&self, request: &RequestView<'_>, content: Option<&Content<'_>>, length: Option<u64>) -> Demand {
         if let How::Function(reckon) = &self.0
             && let Some(cost) = reckon(request)

@@ -171,16 +171,17 @@ where
     let tap = match &mut polled {
         Poll::Pending => return Poll::Pending,
         Poll::Ready(Ok(response)) => settle(flight, response),
-        Poll::Ready(Err(_)) => {
-            flight.settle(Outcome::Other);
-            None
-        }
+        Poll::Ready(Err(_)) => None,
     };
     // Spelled out, for `map` would move the answer once more.
     match polled {
         Poll::Pending => Poll::Pending,
         Poll::Ready(Ok(response)) => Poll::Ready(Ok(response.map(|body| ResponseBody::new(body, tap)))),
-        Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+        Poll::Ready(Err(error)) => {
+            let error: BoxError = error.into();
+            flight.fail(&*error);
+            Poll::Ready(Err(error))
+        }
     }
 }
 

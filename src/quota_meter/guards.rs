@@ -1,6 +1,6 @@
 //! The guards of a call: in line, and let go. Dropped, each gives back what it held.
 
-use std::{sync::Arc, task::Context};
+use std::{error::Error, sync::Arc, task::Context};
 
 use tokio::time::Instant;
 
@@ -11,9 +11,9 @@ use super::{
     flights::FlightId,
     refusal::Refusal,
     scope::Scope,
-    usage::Pending,
+    usage::{Pending, Usage},
 };
-use crate::wall_clock::WallClock;
+use crate::{ApiError, limits::Limits, wall_clock::WallClock};
 
 /// What became of a call that arrived.
 pub(super) enum Entry {
@@ -186,6 +186,25 @@ impl Flight {
         Pending { bytes, cost: self.scope.with(|core, _, _| core.cost_of(self.id)), money, told }
     }
 
+    /// It ended without an answer.
+    #[cold]
+    pub(super) fn fail(&mut self, error: &(dyn Error + 'static)) {
+        let is_lost = || {
+            let error = ApiError::from_error(error);
+            error.status().is_none() && error.may_have_been_processed()
+        };
+        if self.counts_tokens() && is_lost() {
+            self.lose();
+        }
+        self.settle(Outcome::Other);
+    }
+
+    /// Nobody will hear what it used: it counts with what was reckoned.
+    fn lose(&mut self) {
+        let pending = self.pending(Told::by(&Limits::default()));
+        self.scope.settle_usage(pending, &Usage::default());
+    }
+
     /// It left untimed, and its answer, a good one, says nothing of limits or tokens: `true` if that settles it.
     #[inline(always)]
     pub(super) fn succeed_untimed(&mut self) -> bool {
@@ -208,10 +227,11 @@ impl Flight {
     pub(super) fn settle(&mut self, outcome: Outcome<'_>) -> Option<Instant> {
         self.stage = Stage::Ended;
         self.load.release(self.scope.book());
-        let opens = self.scope.with(|core, now, wakes| {
-            let opens = core.settle(now, self.id, outcome, wakes)?;
-            core.clock.instant(opens)
+        let (opens, limits_tokens) = self.scope.with(|core, now, wakes| {
+            let opens = core.settle(now, self.id, outcome, wakes);
+            (opens.and_then(|opens| core.clock.instant(opens)), core.limits_tokens())
         });
+        self.scope.see_tokens(limits_tokens);
         if self.scope.book().counts_at_once() {
             self.scope.book_calls();
         }
@@ -232,12 +252,15 @@ impl Drop for Flight {
 impl Flight {
     #[cold]
     fn end_early(&mut self) {
-        self.load.release(self.scope.book());
         if self.stage == Stage::Granted {
+            self.load.release(self.scope.book());
             self.scope.with(|core, now, wakes| core.cancel(now, self.id, wakes));
             self.scope.book().changed();
-        } else {
-            self.settle(Outcome::Other);
+            return;
         }
+        if self.counts_tokens() {
+            self.lose();
+        }
+        self.settle(Outcome::Other);
     }
 }

@@ -85,8 +85,8 @@ impl<V> QuotaMeterLayer<V> {
     }
 
     /// The same quotas for request bodies of any type, of which the meter sees the head alone: the model is that of the
-    /// extension [`Model`](super::Model) or of the path, the tokens those of [`TokenCost`](super::TokenCost) or by
-    /// `Content-Length`.
+    /// extension [`Model`](super::Model) or of the path, the tokens those of [`TokenCost`](super::TokenCost) or, of JSON
+    /// and of what has no type, by `Content-Length`.
     ///
     /// ```
     /// use hyper::body::Incoming;
@@ -170,7 +170,9 @@ impl<V> QuotaMeterLayer<V> {
     /// [`Refusal::OverBudget`](super::Refusal::OverBudget). Default: no limit.
     ///
     /// A call under way counts with what it is reckoned to cost (its [`Estimate`]), and with what it did cost once its answer
-    /// has been read: so the budget is overdrawn by no more than the estimates were short. A call that does not fit in what is
+    /// has been read: so the budget is overdrawn by no more than the estimates were short. One that was sent and given up, by
+    /// its caller or a time limit, or that broke off, costs what was reckoned: the server may have worked on it. An answer that
+    /// is an error costs nothing, nor does a call that surely was not processed, such as one whose connection was refused. A call that does not fit in what is
     /// left is refused; a smaller one may still. Models that have no [`price`](Self::price) cost nothing, and always fit.
     #[must_use]
     pub fn budget_per_day(self, money: f64) -> Self {

@@ -282,7 +282,7 @@ fn what_an_answer_did_not_use_lets_others_go() {
         let pending = first.pending(Told::by(&Limits::default()));
         first.settle(Outcome::Success(&Limits::default()));
         drop(first);
-        let usage = Usage { input: Some(10), output: Some(5), is_whole: true };
+        let usage = Usage { input: Some(10), output: Some(5), is_whole: true, ..Usage::default() };
         scope.settle_usage(pending, &usage);
         threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
         let now = scope.snapshot();

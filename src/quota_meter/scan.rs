@@ -4,7 +4,10 @@ use std::sync::LazyLock;
 
 use memchr::{memchr2, memmem::Finder};
 
-use super::members::{Members, closed, is_space, number, space};
+use super::{
+    members::{Members, closed, is_space, number, space},
+    usage::Cache,
+};
 
 /// Longer ones are passed over; they have some 500 bytes.
 const LONGEST: usize = 8 << 10;
@@ -21,6 +24,7 @@ static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"usage"
 pub(super) struct Reported {
     pub(super) input: Option<u64>,
     pub(super) output: Option<u64>,
+    pub(super) cache: Cache,
     /// Whether it is the last word: an answer in events begins with a first one, or says it over and over.
     pub(super) is_last: bool,
 }
@@ -34,6 +38,9 @@ struct Spelling {
     output_tokens: Option<f64>,
     /// Anthropic counts these beside `input_tokens`; what is read from the cache counts against no limit.
     cache_creation_input_tokens: Option<f64>,
+    cache_read_input_tokens: Option<f64>,
+    /// Of what is counted in the input: OpenAI's, in its details, or Gemini's.
+    cached: Option<f64>,
     gemini_prompt: Option<f64>,
     gemini_candidates: Option<f64>,
     gemini_thoughts: Option<f64>,
@@ -50,6 +57,12 @@ impl Spelling {
                 b"input_tokens" => &mut said.input_tokens,
                 b"output_tokens" => &mut said.output_tokens,
                 b"cache_creation_input_tokens" => &mut said.cache_creation_input_tokens,
+                b"cache_read_input_tokens" => &mut said.cache_read_input_tokens,
+                b"cachedContentTokenCount" => &mut said.cached,
+                b"prompt_tokens_details" | b"input_tokens_details" => {
+                    said.cached = cached(value);
+                    continue;
+                }
                 b"promptTokenCount" => &mut said.gemini_prompt,
                 b"candidatesTokenCount" => &mut said.gemini_candidates,
                 b"thoughtsTokenCount" => &mut said.gemini_thoughts,
@@ -59,6 +72,19 @@ impl Spelling {
         }
         usage.rest().map(|_| said)
     }
+
+    /// What is read from a cache beside the input, within it, and written to it.
+    fn cache(&self) -> [f64; 3] {
+        let is_anthropics = self.input_tokens.is_some();
+        let anthropics = |tokens: Option<f64>| tokens.filter(|_| is_anthropics);
+        let [beside, written] = [self.cache_read_input_tokens, self.cache_creation_input_tokens].map(anthropics);
+        [beside, self.cached, written].map(|tokens| tokens.unwrap_or(0.0))
+    }
+}
+
+fn cached(details: &[u8]) -> Option<f64> {
+    let (_, tokens) = Members::of(details)?.find(|(name, _)| *name == b"cached_tokens")?;
+    number(tokens).ok()?
 }
 
 impl Reported {
@@ -89,8 +115,13 @@ impl Reported {
         let input = input.or(said.prompt_tokens).or(said.gemini_prompt);
         let output = said.output_tokens.or(said.completion_tokens);
         let output = output.or_else(|| sum(said.gemini_candidates, said.gemini_thoughts)).or(said.gemini_thoughts);
-        if input.into_iter().chain(output).any(|tokens| !(0.0..=MOST).contains(&tokens)) {
+        let cache = said.cache();
+        if input.into_iter().chain(output).chain(cache).any(|tokens| !(0.0..=MOST).contains(&tokens)) {
             return;
+        }
+        if input.is_some() {
+            let [beside, within, written] = cache.map(|tokens| tokens as u64);
+            self.cache = Cache { within, beside, written };
         }
         self.input = input.map(|tokens| tokens as u64).or(self.input);
         self.output = output.map(|tokens| tokens as u64).or(self.output);

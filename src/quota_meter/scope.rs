@@ -45,6 +45,8 @@ pub(super) struct Scope {
     is_untimed: AtomicBool,
     /// Whether anybody was ever given a permit: most meters need not look for one in each request.
     gives_permits: AtomicBool,
+    /// Whether it matters how many tokens a call takes. What is so, the last answer has shown.
+    counts_tokens: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -72,6 +74,7 @@ impl Scope {
             store,
             is_untimed: AtomicBool::new(false),
             gives_permits: AtomicBool::new(false),
+            counts_tokens: AtomicBool::new(true),
         })
     }
 
@@ -81,6 +84,20 @@ impl Scope {
 
     pub(super) fn book(&self) -> &Arc<Book> {
         &self.book
+    }
+
+    #[inline]
+    pub(super) fn counts_tokens(&self) -> bool {
+        self.counts_tokens.load(Ordering::Relaxed)
+    }
+
+    /// As far as the limits go it does, or does not.
+    #[inline]
+    pub(super) fn see_tokens(&self, are_limited: bool) {
+        let counts = are_limited || self.book.counts_tokens() || self.store.is_some();
+        if counts != self.counts_tokens() {
+            self.counts_tokens.store(counts, Ordering::Relaxed);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -288,7 +305,11 @@ impl Scope {
     pub(super) fn settle_usage(&self, pending: Pending, usage: &Usage) {
         let Pending { bytes, cost, money, told } = pending;
         let (input, output) = usage.with_estimate(cost);
-        let used = Used { input_tokens: input, output_tokens: output, ..self.book.priced(&self.name, input, output) };
+        let used = Used {
+            input_tokens: input,
+            output_tokens: output,
+            ..self.book.priced(&self.name, input, output, usage.cache)
+        };
         let requests = {
             let now = now();
             let mut wakes = Wakes::default();

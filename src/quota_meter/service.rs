@@ -29,7 +29,8 @@ use crate::{Call, Refused, call::next_seq};
 ///
 /// # Cancel safety
 /// Its future may be dropped at any point: in line it gives back its place, granted but not sent its quota, and
-/// in flight its slot (the server has counted the request, so its quota stays used).
+/// in flight its slot (the server has counted the request, so its quota stays used, and so does the money it was reckoned
+/// to cost).
 #[derive(Debug)]
 pub struct QuotaMeter<S, V = Contents> {
     inner: S,

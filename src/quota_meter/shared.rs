@@ -12,6 +12,7 @@ use super::{
     scope::Scope,
     scopes::{Purpose, Scopes},
 };
+use crate::body::media::is_no_json;
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -34,14 +35,14 @@ impl Shared {
     /// The scope of a request, and what it asks for.
     #[inline(always)]
     pub(super) fn inquire<V: Sight<B>, B>(&self, request: &Request<B>, purpose: Purpose) -> (Arc<Scope>, Demand) {
-        let given =
-            request.extensions().get::<TokenCost>().copied().map(|cost| Demand::given(cost, V::length(request)));
+        let given = request.extensions().get::<TokenCost>().copied();
         let estimate = &self.settings.estimate;
         let reads_cost = given.is_none() && estimate.reads_body();
         match self.scopes.one() {
             Some(scope) if !reads_cost => {
-                let length = || V::length(request);
-                let demand = given.unwrap_or_else(|| estimate.of(&RequestView::new(request, None), None, length()));
+                let length = length_of_prompt::<V, B>(request, scope.counts_tokens());
+                let reckon = || estimate.of(&RequestView::new(request, None), None, length);
+                let demand = given.map_or_else(reckon, |cost| Demand::given(cost, length));
                 (Arc::clone(scope), demand)
             }
             _ => self.read::<V, B>(request, given, reads_cost, purpose),
@@ -52,7 +53,7 @@ impl Shared {
     fn read<V: Sight<B>, B>(
         &self,
         request: &Request<B>,
-        given: Option<Demand>,
+        given: Option<TokenCost>,
         reads_cost: bool,
         purpose: Purpose,
     ) -> (Arc<Scope>, Demand) {
@@ -66,10 +67,18 @@ impl Shared {
         let content = if reads_content { body.as_deref().and_then(Content::read) } else { None };
         let model = outside.or_else(|| content.as_ref()?.model());
         let scope = self.scopes.find(&view, model, purpose);
-        let demand = given.unwrap_or_else(|| {
-            let length = body.as_ref().map(|body| body.len() as u64).or_else(|| V::length(request));
-            self.settings.estimate.of(&view, content.as_ref(), length)
-        });
-        (scope, demand)
+        // An object of JSON is one, whatever its head calls it.
+        let length = match &content {
+            Some(_) => body.as_ref().map(|body| body.len() as u64),
+            None => length_of_prompt::<V, B>(request, true),
+        };
+        let reckon = || self.settings.estimate.of(&view, content.as_ref(), length);
+        (scope, given.map_or_else(reckon, |cost| Demand::given(cost, length)))
     }
+}
+
+/// How long the body is, where that tells of tokens: a file is no prompt, however long it is.
+#[inline]
+fn length_of_prompt<V: Sight<B>, B>(request: &Request<B>, counts_tokens: bool) -> Option<u64> {
+    V::length(request).filter(|length| *length == 0 || !counts_tokens || !is_no_json(request.headers()))
 }

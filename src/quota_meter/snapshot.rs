@@ -11,9 +11,10 @@ use crate::{ApiError, limits::Unit};
 pub struct Snapshot {
     /// What the quota belongs to.
     pub scope: ScopeName,
-    /// The request quota; `None` until an answer has named it.
+    /// The request quota, as the server says; until an answer has named it, the one that was given, of several the one for the
+    /// shortest time, or `None`.
     pub requests: Option<Level>,
-    /// The token quota; `None` until an answer has named it.
+    /// The token quota, likewise.
     pub tokens: Option<Level>,
     /// Every other limit that is kept: tokens in and out apart, a project's, a second period's; and those that were given, which
     /// stay here when the server names its own.
@@ -40,7 +41,8 @@ pub struct Snapshot {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Also {
-    /// The server's own name for it (`input-tokens`, `project-tokens`, a policy's); `given` for one that was given.
+    /// The server's own name for it (`input-tokens`, `project-tokens`, a policy's); `given` for one that was given, and
+    /// `given-per-minute`, `given-per-day` where there are several of its kind.
     pub name: String,
     /// What it counts.
     pub unit: Unit,

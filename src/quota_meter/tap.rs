@@ -121,9 +121,9 @@ impl Tap {
 impl Drop for Tap {
     fn drop(&mut self) {
         if let Some(pending) = self.pending.take() {
-            let Reported { input, output, .. } = self.scanner.reported;
+            let Reported { input, output, cache, .. } = self.scanner.reported;
             let is_whole = self.has_ended || self.scanner.has_last_word(self.line.is_some());
-            self.scope.settle_usage(pending, &Usage { input, output, is_whole });
+            self.scope.settle_usage(pending, &Usage { input, output, cache, is_whole });
         }
     }
 }

@@ -13,11 +13,23 @@ pub(super) struct Pending {
     pub(super) told: Told,
 }
 
+/// What of the input a cache had, or took in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Cache {
+    /// Read from it, and counted in the input.
+    pub(super) within: u64,
+    /// Read from it, and counted beside the input, as Anthropic does.
+    pub(super) beside: u64,
+    /// Written to it, and counted in the input.
+    pub(super) written: u64,
+}
+
 /// What an answer said that it used.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Usage {
     pub(super) input: Option<u64>,
     pub(super) output: Option<u64>,
+    pub(super) cache: Cache,
     /// Nothing was to come that would have said more.
     pub(super) is_whole: bool,
 }

@@ -7,7 +7,12 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::cost::Cost;
+use super::{cost::Cost, usage::Cache};
+
+/// What Anthropic takes for reading from its cache and for writing to it for 5 minutes, as a share of the input's price.
+/// Source: <https://docs.claude.com/en/docs/build-with-claude/prompt-caching>.
+const CACHE_READ: f64 = 0.1;
+const CACHE_WRITE: f64 = 1.25;
 
 /// What calls have used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -17,7 +22,7 @@ pub struct Used {
     /// Calls sent.
     pub requests: u64,
     /// Tokens of the prompts, as `usage` in the answers says; as estimated for an answer that was dropped before it
-    /// said, or never did. What Anthropic read from its cache is not among them.
+    /// said, or never came or did. What Anthropic read from its cache is not among them; it counts in the money.
     pub input_tokens: u64,
     /// Tokens of the answers, likewise.
     pub output_tokens: u64,
@@ -92,17 +97,51 @@ fn sum(used: &BTreeMap<String, Used>) -> Used {
 pub struct Price {
     input: f64,
     output: f64,
+    cached: Option<f64>,
+    cache_write: Option<f64>,
 }
 
 impl Price {
     /// For a million tokens of input, and of output.
     #[must_use]
     pub const fn per_million(input: f64, output: f64) -> Self {
-        Self { input, output }
+        Self { input, output, cached: None, cache_write: None }
     }
 
-    pub(super) fn of(&self, input: u64, output: u64) -> f64 {
-        (self.input * input as f64 + self.output * output as f64) / 1e6
+    /// For a million tokens of input that came out of a cache, as the answers say (OpenAI's `cached_tokens`, Anthropic's
+    /// `cache_read_input_tokens`, Gemini's `cachedContentTokenCount`). Default: the price of the input, so that
+    /// a budget is held; for Anthropic, who counts them beside the input, a tenth of that.
+    ///
+    /// What is held for a call under way knows nothing of caches: it is reckoned at the price of the input.
+    ///
+    /// ```
+    /// use tower_outbound::quota_meter::Price;
+    ///
+    /// let price = Price::per_million(2.0, 8.0).cached(0.5);
+    /// ```
+    #[must_use]
+    pub const fn cached(mut self, input: f64) -> Self {
+        self.cached = Some(input);
+        self
+    }
+
+    /// For a million tokens of input that are written to a cache (Anthropic's `cache_creation_input_tokens`). Default: 1.25
+    /// times the price of the input, as Anthropic has it for 5 minutes; what is kept for an hour costs twice the input there.
+    #[must_use]
+    pub const fn cache_write(mut self, input: f64) -> Self {
+        self.cache_write = Some(input);
+        self
+    }
+
+    pub(super) fn of(&self, input: u64, output: u64, cache: Cache) -> f64 {
+        let Cache { within, beside, written } = cache;
+        let within = within.min(input);
+        let written = written.min(input - within);
+        let plain = (input - within - written) as f64 * self.input;
+        let read = within as f64 * self.cached.unwrap_or(self.input)
+            + beside as f64 * self.cached.unwrap_or(self.input * CACHE_READ);
+        let written = written as f64 * self.cache_write.unwrap_or(self.input * CACHE_WRITE);
+        (plain + read + written + self.output * output as f64) / 1e6
     }
 
     /// What a call may cost, by what is reckoned for it.

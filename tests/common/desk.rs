@@ -72,7 +72,13 @@ impl Desk {
     /// Breaks it off.
     #[track_caller]
     pub(crate) fn break_off(&self, name: &str) -> impl Future<Output = ()> {
-        self.finish(name, Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into()));
+        self.fail(name, std::io::Error::from(std::io::ErrorKind::ConnectionReset))
+    }
+
+    /// Ends it with this error instead of an answer.
+    #[track_caller]
+    pub(crate) fn fail(&self, name: &str, error: impl Into<BoxError>) -> impl Future<Output = ()> {
+        self.finish(name, Err(error.into()));
         settled()
     }
 

@@ -5,6 +5,7 @@
 mod common;
 
 mod bodies;
+mod budget;
 mod changed;
 mod dropped;
 mod garbage;
@@ -25,6 +26,7 @@ mod spellings;
 mod spent;
 mod store;
 mod traps;
+mod uploads;
 mod usage;
 
 use http::{Request, Response};

@@ -54,3 +54,19 @@ async fn what_is_given_stays_when_the_server_names_its_own() {
         ]
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn each_that_is_given_has_a_name() {
+    let quota = Quota::per_day(nz!(1_000)).requests_per_minute(nz!(15)).tokens_per_minute(nz!(9_000));
+    let snapshot = Office::with_left(meter().quota(quota), 500, 400).await.meter.snapshot();
+    assert_eq!(
+        shown(&snapshot.more),
+        [
+            ("given-per-minute", Unit::Requests, SetBy::Given, 15.0, 14.0),
+            ("given-per-day", Unit::Requests, SetBy::Given, 1_000.0, 999.0),
+            ("given", Unit::Tokens, SetBy::Given, 9_000.0, 9_000.0),
+        ]
+    );
+    let untold = meter().quota(quota).snapshot();
+    assert_eq!(untold.requests.map(|level| level.limit), Some(15.0), "the shortest");
+}

@@ -57,6 +57,16 @@ async fn two_meters_share_what_it_holds_and_waste_nothing() {
     assert!((240.0..=252.0).contains(&took), "{took} s where 240 are possible");
 }
 
+/// A minute's and a day's, both.
+#[tokio::test(start_paused = true)]
+async fn every_limit_that_is_given_is_kept() {
+    let api = MockApi::builder().rate_headers(false).service_time(ms(100)..=ms(100)).build();
+    let store = MemoryStore::new(Quota::per_minute(nz!(60)).requests_per_day(nz!(90)).tokens_per_day(nz!(1_000)));
+    let took = batch(&api, &[meter().store(store)], 95).await;
+    // One comes back each 960 s; up to one lapses with its batch.
+    assert!((4_700.0..5_700.0).contains(&took), "{took} s where 4,770 are possible");
+}
+
 /// What no quota names, meters learn from the answers, and the store from them.
 #[tokio::test(start_paused = true)]
 async fn what_one_meter_learns_all_are_lent_of() {

@@ -329,6 +329,12 @@ impl Core {
             || self.more.iter().any(|more| more.bucket.limit().is_some())
     }
 
+    /// Whether a call may be held up for its tokens.
+    #[inline]
+    pub(in crate::quota_meter) fn limits_tokens(&self) -> bool {
+        self.tokens.limit().is_some() || !self.more.is_empty()
+    }
+
     /// All limits beside the usual two.
     pub(super) fn others(&self, now: Moment) -> Vec<Also> {
         let also = |more: &More| {

@@ -129,17 +129,13 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn new(settings: Settings) -> Self {
         let quota = &settings.quota;
-        let given = [(Unit::Requests, quota.given_requests()), (Unit::Tokens, quota.given_tokens())];
-        let more: Vec<More> = given
-            .into_iter()
-            .filter_map(|(unit, given)| {
-                let Given { capacity, period } = given?;
-                let bucket = Bucket::full(capacity, period, Moment::START);
-                Some(More { name: "given".into(), origin: Origin::Given, unit, bucket })
-            })
-            .collect();
+        let more = |Given { name, unit, capacity, period }| {
+            let bucket = Bucket::full(capacity, period, Moment::START);
+            More { name: name.into(), origin: Origin::Given, unit, bucket }
+        };
+        let more: Vec<More> = quota.given().map(more).collect();
         // Who names a limit has no need of feeling for it.
-        let window = if quota.given_requests().is_some() { u32::MAX } else { FIRST_WINDOW };
+        let window = if quota.limits_requests() { u32::MAX } else { FIRST_WINDOW };
         let leases = settings.store.is_some().then(Leases::default);
         let rng = settings.seed.map_or_else(rand::make_rng, SmallRng::seed_from_u64);
         Self {

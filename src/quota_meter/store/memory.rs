@@ -9,11 +9,14 @@ use std::{
 use tokio::time::Instant;
 
 use super::{Ask, Batch, Leased, Leasing, QuotaStore};
-use crate::quota_meter::{
-    Level, Quota, ScopeName,
-    bucket::Bucket,
-    moment::{Clock, Moment},
-    quota::Given,
+use crate::{
+    limits::Unit,
+    quota_meter::{
+        Level, Quota, ScopeName,
+        bucket::Bucket,
+        moment::{Clock, Moment},
+        quota::Given,
+    },
 };
 
 /// How long a batch is lent for.
@@ -45,8 +48,8 @@ struct Levels {
 /// The levels of one scope.
 #[derive(Debug)]
 struct Shelf {
-    requests: Bucket,
-    tokens: Bucket,
+    requests: Buckets,
+    tokens: Buckets,
     /// All that was ever lent.
     lent: Batch,
 }
@@ -86,20 +89,13 @@ impl Levels {
         shelf.requests.learn(ask.requests, shelf.lent.requests, now);
         shelf.tokens.learn(ask.tokens, shelf.lent.tokens, now);
         let (least, wanted) = (ask.least, ask.wanted);
-        let wait = |bucket: &Bucket, least: f64| {
-            let whole = bucket.limit().unwrap_or(f64::INFINITY);
-            bucket.wait_for((least + margin(bucket)).min(whole.max(least)), now)
-        };
-        let wait = wait(&shelf.requests, least.requests).max(wait(&shelf.tokens, least.tokens));
+        let wait = shelf.requests.wait_for(least.requests, now).max(shelf.tokens.wait_for(least.tokens, now));
         if !wait.is_zero() {
             return Leased::Later(wait);
         }
-        let part = |bucket: &Bucket, least: f64, wanted: f64| {
-            bucket.level(now).map_or(wanted, |level| wanted.min(level.remaining - margin(bucket)).max(least))
-        };
         let batch = Batch {
-            requests: part(&shelf.requests, least.requests, wanted.requests),
-            tokens: part(&shelf.tokens, least.tokens, wanted.tokens),
+            requests: shelf.requests.part(least.requests, wanted.requests, now),
+            tokens: shelf.tokens.part(least.tokens, wanted.tokens, now),
         };
         shelf.requests.reserve(batch.requests, now);
         shelf.tokens.reserve(batch.tokens, now);
@@ -113,15 +109,50 @@ impl Levels {
         let quota = self.quota;
         let name = if is_room { scope.clone() } else { ScopeName::default() };
         self.scopes.entry(name).or_insert_with(|| {
-            let bucket = |given: Option<Given>| {
-                given.map_or(Bucket::new(), |Given { capacity, period }| Bucket::full(capacity, period, now))
-            };
-            Shelf {
-                requests: bucket(quota.given_requests()),
-                tokens: bucket(quota.given_tokens()),
-                lent: Batch::default(),
-            }
+            let buckets = |unit| Buckets::of(quota.given().filter(|given| given.unit == unit), now);
+            Shelf { requests: buckets(Unit::Requests), tokens: buckets(Unit::Tokens), lent: Batch::default() }
         })
+    }
+}
+
+/// All limits of one kind.
+#[derive(Debug)]
+struct Buckets(Vec<Bucket>);
+
+impl Buckets {
+    /// Those that are given; else one of which nothing is known.
+    fn of(given: impl Iterator<Item = Given>, now: Moment) -> Self {
+        let mut all: Vec<_> = given.map(|given| Bucket::full(given.capacity, given.period, now)).collect();
+        if all.is_empty() {
+            all.push(Bucket::new());
+        }
+        Self(all)
+    }
+
+    fn wait_for(&self, least: f64, now: Moment) -> Duration {
+        let wait = |bucket: &Bucket| {
+            let whole = bucket.limit().unwrap_or(f64::INFINITY);
+            bucket.wait_for((least + margin(bucket)).min(whole.max(least)), now)
+        };
+        self.0.iter().map(wait).max().unwrap_or_default()
+    }
+
+    /// What may be lent now.
+    fn part(&self, least: f64, wanted: f64, now: Moment) -> f64 {
+        let free = |bucket: &Bucket| bucket.level(now).map(|level| level.remaining - margin(bucket));
+        self.0.iter().filter_map(free).map(|free| free.min(wanted).max(least)).fold(wanted, f64::min)
+    }
+
+    fn reserve(&mut self, amount: f64, now: Moment) {
+        self.0.iter_mut().for_each(|bucket| bucket.reserve(amount, now));
+    }
+
+    fn refund(&mut self, amount: f64) {
+        self.0.iter_mut().for_each(|bucket| bucket.refund(amount));
+    }
+
+    fn learn(&mut self, told: Option<Level>, lent: f64, now: Moment) {
+        self.0.iter_mut().for_each(|bucket| bucket.learn(told, lent, now));
     }
 }
 
