@@ -14,6 +14,7 @@ mod handle;
 mod held;
 mod interleavings;
 mod learning;
+mod names;
 mod order;
 mod permits;
 mod priority;

@@ -49,7 +49,8 @@ pub struct Batch {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Ask {
-    /// Whose quota: the same name on every machine. In it a key is a [fingerprint](ScopeName).
+    /// Whose quota: the same name on every machine. In it a key is a [fingerprint](ScopeName); one that is rotated while some
+    /// machines run and others start needs a name of its own (`KeySource::named`), or has two.
     pub scope: ScopeName,
     /// What the next call takes: less than this is of no use.
     pub least: Batch,
