@@ -42,16 +42,17 @@ impl ScopeName {
         self.key.map(|key| format!("{key:08x}"))
     }
 
-    pub(super) fn of_parts(host: &str, model: &str, key: Option<u32>) -> Self {
-        Self { host: host.into(), model: model.into(), own: "".into(), key }
-    }
-
-    pub(super) fn of_own(own: &str) -> Self {
-        Self { own: own.into(), ..Self::default() }
+    pub(super) fn new(host: &str, model: &str, own: &str, key: Option<u32>) -> Self {
+        Self { host: host.into(), model: model.into(), own: own.into(), key }
     }
 
     pub(super) fn overflow() -> Self {
-        Self::of_own("(all others)")
+        Self { own: "(all others)".into(), ..Self::default() }
+    }
+
+    /// The number of the key.
+    pub(super) fn key_number(&self) -> Option<u32> {
+        self.key
     }
 
     /// The name under which it is counted: the same after a key was rotated.

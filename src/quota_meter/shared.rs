@@ -10,7 +10,7 @@ use super::{
     content::Content,
     demand::Demand,
     scope::Scope,
-    scopes::{Purpose, Scopes},
+    scopes::{Foreseen, Purpose, Scopes},
 };
 
 #[derive(Debug)]
@@ -33,9 +33,8 @@ impl Shared {
 
     /// The scope of a request, and what it asks for.
     #[inline(always)]
-    pub(super) fn inquire<V: Sight<B>, B>(&self, request: &Request<B>, purpose: Purpose) -> (Arc<Scope>, Demand) {
-        let given =
-            request.extensions().get::<TokenCost>().copied().map(|cost| Demand::given(cost, V::length(request)));
+    pub(super) fn inquire<V: Sight<B>, B>(&self, request: &Request<B>) -> (Arc<Scope>, Demand) {
+        let given = Self::given::<V, B>(request);
         let estimate = &self.settings.estimate;
         let reads_cost = given.is_none() && estimate.reads_body();
         match self.scopes.one() {
@@ -44,28 +43,45 @@ impl Shared {
                 let demand = given.unwrap_or_else(|| estimate.of(&RequestView::new(request, None), None, length()));
                 (Arc::clone(scope), demand)
             }
-            _ => self.read::<V, B>(request, given, reads_cost, purpose),
+            _ => self.read::<V, B, B, _>(request, request, given, |view, model| self.scopes.find(view, model)),
         }
     }
 
-    #[inline(never)]
-    fn read<V: Sight<B>, B>(
+    /// Where a request would be counted that looks so (`head`) when it comes here, and what it asks for.
+    pub(super) fn foresee<V: Sight<B>, B, H>(
         &self,
+        head: &Request<H>,
+        request: &Request<B>,
+        purpose: Purpose,
+    ) -> (Foreseen, Demand) {
+        let given = Self::given::<V, B>(request);
+        self.read::<V, B, H, _>(head, request, given, |view, model| self.scopes.foresee(view, model, purpose))
+    }
+
+    #[inline(always)]
+    fn given<V: Sight<B>, B>(request: &Request<B>) -> Option<Demand> {
+        request.extensions().get::<TokenCost>().copied().map(|cost| Demand::given(cost, V::length(request)))
+    }
+
+    #[inline(never)]
+    fn read<V: Sight<B>, B, H, T>(
+        &self,
+        head: &Request<H>,
         request: &Request<B>,
         given: Option<Demand>,
-        reads_cost: bool,
-        purpose: Purpose,
-    ) -> (Arc<Scope>, Demand) {
-        let view = RequestView::new(request, None);
+        find: impl FnOnce(&RequestView<'_>, Option<&str>) -> T,
+    ) -> (T, Demand) {
+        let reads_cost = given.is_none() && self.settings.estimate.reads_body();
+        let view = RequestView::new(head, None);
         let outside = self.scopes.model_outside(&view);
         let reads_scope = self.scopes.reads_body(outside);
         let body = if reads_cost || reads_scope { V::content(request) } else { None };
-        let view = RequestView::new(request, body.as_deref());
+        let view = RequestView::new(head, body.as_deref());
         let reads_content = reads_cost || self.scopes.reads_content(outside);
         // Once, for the model and the cost alike.
         let content = if reads_content { body.as_deref().and_then(Content::read) } else { None };
         let model = outside.or_else(|| content.as_ref()?.model());
-        let scope = self.scopes.find(&view, model, purpose);
+        let scope = find(&view, model);
         let demand = given.unwrap_or_else(|| {
             let length = body.as_ref().map(|body| body.len() as u64).or_else(|| V::length(request));
             self.settings.estimate.of(&view, content.as_ref(), length)
