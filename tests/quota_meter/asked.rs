@@ -116,35 +116,60 @@ async fn to_ask_makes_no_scope() {
     assert_eq!(names(&handle), [""; 0]);
 }
 
+/// One meter for several stacks: each knows which quota is its own.
+#[tokio::test(start_paused = true)]
+async fn stacks_that_share_a_meter_answer_for_themselves() {
+    let layer = meter().quota(Quota::per_minute(nz!(6)));
+    let api = MockApi::builder().keys(KEYS).build();
+    let stack = |host: &str, key: &str| {
+        let stack = stack::openai().base_url(&format!("https://{host}/v1")).api_key(key).quota(layer.clone());
+        stack.checked().unwrap()
+    };
+    let stacks = [stack("a.example", KEYS[0]), stack("a.example", KEYS[1]), stack("b.example", KEYS[0])];
+    for (stack, calls) in stacks.iter().zip([6, 5, 4]) {
+        for _ in 0..calls {
+            stack.layer(api.clone()).oneshot(chat("/chat/completions")).await.unwrap();
+        }
+    }
+    let waits = stacks.each_ref().map(|stack| stack.expected_wait(&chat("/chat/completions")).unwrap());
+    assert!(waits[0] > secs(5.0) && waits[1..] == [secs(0.0); 2], "{waits:?}");
+    let permits = stacks.each_ref().map(|stack| stack.try_acquire(&chat("/chat/completions")).ok());
+    for (stack, permit) in stacks.iter().zip(permits).skip(1) {
+        let start = Instant::now();
+        let call = with(chat("/chat/completions"), permit.unwrap());
+        stack.layer(api.clone()).oneshot(call).await.unwrap();
+        assert!(start.elapsed() < secs(5.0), "left after {:?}", start.elapsed());
+    }
+    assert!(stacks[0].try_acquire(&chat("/chat/completions")).is_err());
+    assert!(stacks[1].try_acquire(&chat("/chat/completions")).is_err(), "its last went with the permit");
+    assert!(stacks[2].try_acquire(&chat("/chat/completions")).is_ok());
+}
+
 /// Put together by hand, the meter sees no key; which one the call will get it cannot know.
 #[tokio::test(start_paused = true)]
 async fn of_several_keys_the_one_with_the_least_wait_answers() {
-    let layer = meter();
+    let layer = meter().quota(Quota::per_minute(nz!(6)));
     let handle: MeterHandle = layer.handle();
-    let apis = KEYS.map(|_| api());
-    let of_key = apis.clone();
-    let server = tower::service_fn(move |request: Request<Text>| {
-        let of_first = request.headers()["authorization"].to_str().unwrap().ends_with(KEYS[0]);
-        of_key[usize::from(!of_first)].clone().oneshot(request)
-    });
-    let service = ServiceBuilder::new().layer(BackoffRetryLayer::new()).layer(keys()).layer(layer).service(server);
+    let api = MockApi::builder().keys(KEYS).service_time(ms(20)..=ms(20)).build();
+    let service = ServiceBuilder::new().layer(BackoffRetryLayer::new()).layer(keys()).layer(layer).service(api);
     for _ in 0..11 {
         service.clone().oneshot(chat(URL)).await.unwrap();
     }
-    assert_eq!(names(&handle).len(), 2);
-    let waits: Vec<_> = handle.scopes().iter().map(|scope| scope.expected_wait.unwrap()).collect();
-    assert!(waits.iter().any(|wait| wait.is_zero()) && waits.iter().any(|wait| *wait > secs(5.0)), "{waits:?}");
+    // It takes the turn of the key that has room.
+    service.clone().oneshot(chat_with(URL, "gpt-4o")).await.unwrap();
+    let scopes = handle.scopes();
+    let waits: Vec<_> = scopes.iter().filter(|scope| scope.scope.model() == "gpt-4o-mini").collect();
+    let waits: Vec<_> = waits.iter().map(|scope| scope.expected_wait.unwrap()).collect();
+    assert!(waits.len() == 2 && waits.contains(&secs(0.0)), "{waits:?}");
+    assert!(waits.iter().any(|wait| *wait > secs(5.0)), "{waits:?}");
     assert_eq!(handle.expected_wait(&chat(URL)), Some(secs(0.0)));
-    // The call is lent the key that the permit is for, though it is the other's turn, or would be.
-    for _ in 0..2 {
-        let permit = handle.try_acquire(&chat(URL)).unwrap();
-        assert!(handle.try_acquire(&chat(URL)).is_err());
-        let start = Instant::now();
-        service.clone().oneshot(with(chat(URL), permit)).await.unwrap();
-        assert!(start.elapsed() < secs(0.1), "left after {:?}", start.elapsed());
-        sleep(secs(10.0) - start.elapsed()).await;
-    }
-    assert_eq!(names(&handle).len(), 2);
+    // The call is lent the key that the permit is for.
+    let permit = handle.try_acquire(&chat(URL)).unwrap();
+    assert!(handle.try_acquire(&chat(URL)).is_err());
+    let start = Instant::now();
+    service.clone().oneshot(with(chat(URL), permit)).await.unwrap();
+    assert!(start.elapsed() < secs(0.1), "left after {:?}", start.elapsed());
+    assert_eq!(names(&handle).len(), scopes.len());
 }
 
 /// It does not wait, for its caller asked not to; and it does not keep what others could use.
