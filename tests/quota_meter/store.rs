@@ -182,7 +182,7 @@ async fn a_store_that_helps_nobody_is_asked_ever_more_seldom() {
         [now(0.0, secs(10.0)), now(0.001, secs(10.0)), now(5.0, Duration::ZERO), Ok(Leased::Later(Duration::ZERO))]
     {
         // If it is asked more often, it fails, and all calls go.
-        let store = Scripted::new(std::iter::repeat_n(answer.clone(), 100));
+        let store = Scripted::new(std::iter::repeat_n(answer, 100));
         let office = Office::new(meter().store(store.clone()));
         let _call = office.call("first");
         sleep(secs(60.0)).await;
