@@ -162,12 +162,16 @@ impl Stack {
     /// let stack = stack::openai().api_key("sk-test-0123456789").checked()?;
     /// let api = MockApi::builder().limits(Limits::per_minute(60, 100_000)).build();
     /// let openai = ServiceBuilder::new().layer(stack.clone()).service(api);
-    /// let models = || http::Request::get("/models").body(Full::<bytes::Bytes>::default());
+    /// let body = r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Hello"}]}"#;
+    /// let ask = || {
+    ///     let request = http::Request::post("/chat/completions").header("content-type", "application/json");
+    ///     request.body(Full::new(bytes::Bytes::from(body)))
+    /// };
     ///
-    /// openai.clone().oneshot(models()?).await?;
-    /// assert_eq!(stack.expected_wait(&models()?), Some(Duration::ZERO));
-    /// let permit = stack.try_acquire(&models()?)?;
-    /// let mut request = models()?;
+    /// openai.clone().oneshot(ask()?).await?;
+    /// assert_eq!(stack.expected_wait(&ask()?), Some(Duration::ZERO));
+    /// let permit = stack.try_acquire(&ask()?)?;
+    /// let mut request = ask()?;
     /// request.extensions_mut().insert(permit);
     /// assert_eq!(openai.oneshot(request).await?.status(), 200);
     /// # Ok(()) }
