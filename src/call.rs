@@ -125,13 +125,15 @@ struct Term {
 }
 
 impl Lease {
-    /// A living lease of the key with this number.
+    /// A living lease of the key with this number. A meter tells the quotas of keys apart by their numbers, and a store that
+    /// machines share does: let a key have the same number on each of them, such as a part of its hash.
     #[must_use]
     pub fn new(id: u32) -> Self {
         Self(Arc::new(Term { id, alive: AtomicBool::new(true), ended: Arc::new(Notify::new()) }))
     }
 
-    /// The number of the key, in its pool.
+    /// The number of the key. Of one that a `KeyCheck` lends it is the fingerprint of the first key of its source, or of the
+    /// name that the source was given, and stays the same when the key is rotated.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.0.id

@@ -10,6 +10,8 @@ pub mod error;
 pub mod error_classify;
 #[cfg(feature = "fallback")]
 pub mod fallback;
+#[cfg(any(feature = "key-check", feature = "quota-meter"))]
+mod fingerprint;
 mod hint;
 #[cfg(any(feature = "backoff-retry", feature = "fallback"))]
 mod kept;

@@ -1,10 +1,6 @@
 //! [`ApiKey`]: a key that is sound, and never shown.
 
-use std::{
-    fmt,
-    hash::{DefaultHasher, Hasher},
-    path::Path,
-};
+use std::{fmt, path::Path};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
@@ -15,6 +11,7 @@ use super::{
     fault::{Place, fault},
     file,
 };
+use crate::fingerprint::fingerprint;
 
 const BEARER: &str = "Bearer ";
 pub(super) const ORGANIZATION: HeaderName = HeaderName::from_static("openai-organization");
@@ -95,9 +92,7 @@ impl ApiKey {
             return Err(KeyError::new(fault, place));
         }
         let bearer = wiped(Zeroizing::new([BEARER, key].concat().into_bytes()));
-        let mut hasher = DefaultHasher::new();
-        hasher.write(key.as_bytes());
-        Ok(Self { bearer, fingerprint: hasher.finish() as u32, beside: Beside::default() })
+        Ok(Self { bearer, fingerprint: fingerprint(key.as_bytes()), beside: Beside::default() })
     }
 
     /// Sends this organization (`OpenAI-Organization`) along with the key.
@@ -127,10 +122,28 @@ impl ApiKey {
         Ok(self)
     }
 
-    /// Eight hex digits that tell keys apart and give nothing of them away.
+    /// Eight hex digits that tell keys apart and give nothing of them away: the same on every machine and in every version.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         format!("{:08x}", self.fingerprint)
+    }
+
+    /// What tells its quota apart from others, on every machine: its fingerprint, or another one if there is something that
+    /// goes along with it, for a key may have a quota in each of several organizations.
+    pub(super) fn number(&self) -> u32 {
+        if self.beside.0.is_empty() {
+            return self.fingerprint;
+        }
+        let mut whole = Zeroizing::new(self.expose().as_bytes().to_vec());
+        let mut beside: Vec<_> = self.beside.0.iter().collect();
+        beside.sort_by_key(|(name, _)| name.as_str());
+        for (name, value) in beside {
+            for part in [name.as_str().as_bytes(), value.as_bytes()] {
+                whole.push(0);
+                whole.extend_from_slice(part);
+            }
+        }
+        fingerprint(&whole)
     }
 
     /// `Bearer …`, marked sensitive; a clone is one reference count, and so is this.

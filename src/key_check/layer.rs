@@ -143,6 +143,12 @@ impl KeyCheckLayer {
         first.map_or_else(|| Ok(self.set(|settings| settings.denies_warnings = true)), Err)
     }
 
+    /// Puts on a copy of a request's head what it would have when it goes on, as far as that is known now.
+    #[cfg(feature = "stack")]
+    pub(crate) fn foresee(&self, head: &mut http::Request<()>) {
+        super::service::foresee(&self.pool, head);
+    }
+
     /// How each key is now, in the order in which they were given.
     #[must_use]
     pub fn snapshot(&self) -> Vec<KeySnapshot> {

@@ -48,11 +48,21 @@ impl State {
         Refused::new(Gate::Key, wait, NoSoundKey { keys: self.snapshot(now) })
     }
 
-    pub(super) fn lend(&mut self, pool: &Pool, call: Option<&Call>, now: Instant, to_fetch: &mut ToFetch) -> Lent {
+    pub(super) fn lend(
+        &mut self,
+        pool: &Pool,
+        call: Option<&Call>,
+        wished: Option<u32>,
+        now: Instant,
+        to_fetch: &mut ToFetch,
+    ) -> Lent {
         for (number, slot) in self.slots.iter_mut().enumerate() {
             if slot.is_fetch_due(now) && slot.begin_fetch(now) {
                 to_fetch.push(number);
             }
+        }
+        if let Some(wished) = wished.and_then(|number| self.numbered(number, now)) {
+            return self.lend_slot(wished, Loan::of);
         }
         let seq = call.map(Call::seq);
         // One that this call has not looked at, if there is one.
@@ -86,6 +96,19 @@ impl State {
         let sound = self.slots.iter().enumerate().filter(|(_, slot)| slot.is_sound(now));
         let best = sound.min_by_key(|(_, slot)| (slot.cooling_until(now), slot.outstanding(), slot.last_lent));
         best.map(|(number, _)| number)
+    }
+
+    /// The sound key with this number.
+    fn numbered(&self, number: u32, now: Instant) -> Option<usize> {
+        let is_it = |slot: &Slot| slot.held.as_ref().is_some_and(|held| held.lease.id() == number);
+        self.slots.iter().position(|slot| slot.is_sound(now) && is_it(slot))
+    }
+
+    /// The key that a call would get that came now, if it is there.
+    #[cfg(feature = "stack")]
+    pub(super) fn next(&self, now: Instant) -> Option<Arc<Held>> {
+        let place = self.best(now).or_else(|| self.slots.iter().position(|slot| slot.is_probe_due(now)))?;
+        self.slots.get(place)?.held.clone()
     }
 
     fn lend_slot(&mut self, number: usize, loan: impl FnOnce(Arc<Held>) -> Loan) -> Lent {

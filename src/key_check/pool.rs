@@ -72,13 +72,20 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lends a key for one call; one that can go again may look at a key that is out of use though others are sound.
-    pub(super) fn lend(&self, call: Option<&Call>) -> Lent {
+    /// Lends a key for one call: that with the number wished for, if it is sound, or else the best. A call that can go again
+    /// may look at a key that is out of use though others are sound.
+    pub(super) fn lend(&self, call: Option<&Call>, wished: Option<u32>) -> Lent {
         let now = Instant::now();
         let mut to_fetch = ToFetch::new();
-        let lent = self.state().lend(self, call, now, &mut to_fetch);
+        let lent = self.state().lend(self, call, wished, now, &mut to_fetch);
         self.fetch(to_fetch);
         lent
+    }
+
+    /// The key that a call would get that came now, if it is there.
+    #[cfg(feature = "stack")]
+    pub(super) fn next(&self) -> Option<Arc<Held>> {
+        self.state().next(Instant::now())
     }
 
     /// Called without the lock: a source may answer at once.

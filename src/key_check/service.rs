@@ -152,11 +152,31 @@ pub(super) fn furnish<B>(pool: &Pool, request: &mut Request<B>) -> Furnished {
     if settings.replaces_own {
         settings.placement.clear(request);
     }
-    match pool.lend(request.extensions().get::<Call>()) {
+    #[cfg(feature = "quota-meter")]
+    let wished = crate::quota_meter::Permit::of(request).and_then(crate::quota_meter::Permit::key);
+    #[cfg(not(feature = "quota-meter"))]
+    let wished = None;
+    match pool.lend(request.extensions().get::<Call>(), wished) {
         Lent::Now(loan) => Furnished::Go(hand_over(settings, loan, request)),
         _ if settings.placement.is_taken(request.headers(), request.uri()) => Furnished::Go(None),
         Lent::Later(fetched) => Furnished::Wait(fetched),
         Lent::Refused(refused) => Furnished::Refused(refused),
+    }
+}
+
+/// Puts on a copy of a request's head what it would have when it goes on, as far as that is known now.
+#[cfg(feature = "stack")]
+pub(super) fn foresee(pool: &Pool, head: &mut Request<()>) {
+    let settings = &pool.settings;
+    if !settings.origin.is_of(head.uri()) {
+        return;
+    }
+    if settings.replaces_own {
+        settings.placement.clear(head);
+    }
+    if let Some(held) = pool.next() {
+        // Nothing is lent: the loan ends here.
+        hand_over(settings, Loan::of(held), head);
     }
 }
 

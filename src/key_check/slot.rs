@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -21,9 +21,6 @@ const WATCH: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// How long before its expiry a token is renewed, at the most.
 const MAX_AHEAD: Duration = Duration::from_secs(60);
-
-/// Numbers keys in the whole process, so that what a meter keeps for each is kept apart.
-static NEXT_ID: AtomicU32 = AtomicU32::new(0);
 
 /// A key from when its source gave it, or it was lent anew, until it is refused or replaced.
 ///
@@ -52,7 +49,8 @@ impl Held {
 
 pub(super) struct Slot {
     source: KeySource,
-    id: u32,
+    /// What names its quota to meters, once there was a key: it stays when that is replaced.
+    number: Option<u32>,
     pub(super) held: Option<Arc<Held>>,
     pub(super) outage: Option<Outage>,
     cooling_until: Option<Instant>,
@@ -115,7 +113,7 @@ impl Slot {
     pub(super) fn new(source: KeySource) -> Self {
         Self {
             source,
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            number: None,
             held: None,
             outage: None,
             cooling_until: None,
@@ -135,7 +133,7 @@ impl Slot {
 
     /// Takes a key into use.
     pub(super) fn hold(&mut self, key: Arc<(ApiKey, Credential)>, pool: Weak<Pool>, slot: usize) -> &Arc<Held> {
-        let lease = Lease::new(self.id);
+        let lease = Lease::new(*self.number.get_or_insert_with(|| self.source.number(&key.0)));
         self.held.insert(Arc::new(Held {
             key,
             lease,
@@ -319,6 +317,7 @@ impl Slot {
         let cooling = self.cooling_until.map(|until| until.saturating_duration_since(now));
         KeySnapshot {
             fingerprint: self.held.as_ref().map(|held| held.key.0.fingerprint()),
+            quota: self.number.map(|number| format!("{number:08x}")),
             state,
             outstanding: self.outstanding(),
             back_in: match state {

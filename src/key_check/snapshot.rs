@@ -26,6 +26,9 @@ pub enum KeyState {
 pub struct KeySnapshot {
     /// Which: see [`ApiKey::fingerprint`](super::ApiKey::fingerprint). `None` while its source has given none.
     pub fingerprint: Option<String>,
+    /// What names its quota to a meter, as [`ScopeName::key`](crate::quota_meter::ScopeName::key) shows it: the fingerprint of the
+    /// first key here, with what goes along with it, or of the [name](super::KeySource::named) of its source.
+    pub quota: Option<String>,
     /// How it is.
     pub state: KeyState,
     /// Calls with it that have not been answered.

@@ -17,6 +17,7 @@ use super::{
     file::{self, Stamp},
     key::{Beside, ORGANIZATION, PROJECT},
 };
+use crate::fingerprint::fingerprint;
 
 /// Where a key comes from: a value, an environment variable, a file, or an async function.
 ///
@@ -38,6 +39,8 @@ use super::{
 pub struct KeySource {
     kind: Kind,
     beside: Beside,
+    /// The number of its name.
+    number: Option<u32>,
 }
 
 #[derive(Clone)]
@@ -128,6 +131,23 @@ impl KeySource {
         .into()
     }
 
+    /// Names what its keys' quota belongs to: a meter, and a store that meters on several machines share, tell keys apart by
+    /// their names.
+    ///
+    /// Without it, the first key that the source gives in this process names it, by its fingerprint. That is the same on all
+    /// machines while the key is; where keys are rotated, or each machine has one of its own for the same quota, give a name.
+    /// Several sources of one name share one quota. The name itself is shown nowhere, only its fingerprint.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.number = Some(fingerprint(name.as_bytes()));
+        self
+    }
+
+    /// The number of its name, or else of this key, the first one.
+    pub(super) fn number(&self, first: &ApiKey) -> u32 {
+        self.number.unwrap_or_else(|| first.number())
+    }
+
     /// Sends this organization along with each key: see [`ApiKey::with_organization`].
     ///
     /// # Errors
@@ -204,7 +224,7 @@ fn read(path: &Path, known: Option<Stamp>) -> Result<Fetched, KeyError> {
 
 impl From<Kind> for KeySource {
     fn from(kind: Kind) -> Self {
-        Self { kind, beside: Beside::default() }
+        Self { kind, beside: Beside::default(), number: None }
     }
 }
 

@@ -1,12 +1,25 @@
 //! [`MeterHandle`]: the meter as one sees it from outside.
 
-use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    marker::PhantomData,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use http::Request;
 use tokio::sync::{broadcast, watch};
 
 use super::{
-    Contents, Reached, Sight, Snapshot, Totals, guards::Flight, permits, scope::Scope, scopes::Purpose, shared::Shared,
+    Contents, Reached, ScopeName, Sight, Snapshot, Totals,
+    guards::Flight,
+    permits,
+    scope::Scope,
+    scopes::{Foreseen, Purpose},
+    shared::Shared,
 };
 use crate::Refused;
 
@@ -91,12 +104,30 @@ impl<V> MeterHandle<V> {
     }
 
     /// How long this request would wait if it came now; `None` while no limit is known. It is not sent, and takes nothing.
+    ///
+    /// The request is looked at as it is. Where a `KeyCheck` would have given it a key before it came to the meter, or a stack
+    /// the host, the scope is one with the same host and model: that with the least wait, if there are several.
+    /// [`Stack::expected_wait`](crate::stack::Stack::expected_wait) knows host and key.
     pub fn expected_wait<B>(&self, request: &Request<B>) -> Option<Duration>
     where
         V: Sight<B>,
     {
-        let (scope, demand) = self.0.inquire::<V, B>(request, Purpose::Look);
-        scope.expected_wait(Shared::class(request), demand)
+        self.expected_wait_as(request, request)
+    }
+
+    /// The same for a request that looks so (`head`) when it comes to the meter.
+    pub(crate) fn expected_wait_as<H, B>(&self, head: &Request<H>, request: &Request<B>) -> Option<Duration>
+    where
+        V: Sight<B>,
+    {
+        let (foreseen, demand) = self.0.foresee::<V, B, H>(head, request, Purpose::Look);
+        let wait = |scope: &Arc<Scope>| scope.expected_wait(Shared::class(request), demand);
+        match foreseen {
+            Foreseen::In(scope) => wait(&scope),
+            // One of which nothing is known may hold up nobody.
+            Foreseen::OneOf(scopes) => scopes.iter().map(wait).min().flatten(),
+            Foreseen::New(name) => wait(&self.0.scopes.apart(name)),
+        }
     }
 
     /// Takes what this request needs, if it could leave now, for those who would rather do something else than wait.
@@ -105,14 +136,40 @@ impl<V> MeterHandle<V> {
     /// that is dropped, itself or with its request, gives back what it took; so does one that is kept for longer than
     /// [`permit_time`](super::QuotaMeterLayer::permit_time), and is worth nothing then.
     ///
+    /// The scope is that of [`expected_wait`](Self::expected_wait). Of several keys a `KeyCheck` lends the call the one that
+    /// the permit is for, if it is still sound. A call of another scope than the permit's cannot use it: it goes at once where
+    /// its own scope has room, and else it is refused, with [`Refusal::OtherPermit`](super::Refusal::OtherPermit); it never
+    /// waits. So do calls with permits that were had before the meter had seen one like them, and knew whose quota it is.
+    ///
     /// # Errors
     /// [`Refused`] with a [`Refusal`](super::Refusal) as its cause, and the time it would have taken.
     pub fn try_acquire<B>(&self, request: &Request<B>) -> Result<Permit, Refused>
     where
         V: Sight<B>,
     {
-        let (scope, demand) = self.0.inquire::<V, B>(request, Purpose::Permit);
-        Ok(Permit(scope.try_acquire(Shared::class(request), demand)?))
+        self.try_acquire_as(request, request)
+    }
+
+    /// The same for a request that looks so (`head`) when it comes to the meter.
+    pub(crate) fn try_acquire_as<H, B>(&self, head: &Request<H>, request: &Request<B>) -> Result<Permit, Refused>
+    where
+        V: Sight<B>,
+    {
+        let (foreseen, demand) = self.0.foresee::<V, B, H>(head, request, Purpose::Permit);
+        let class = Shared::class(request);
+        let apart = |name| self.0.scopes.apart(name);
+        let scope = match foreseen {
+            Foreseen::In(scope) => scope,
+            Foreseen::OneOf(scopes) => {
+                let least = scopes.into_iter().min_by_key(|scope| scope.expected_wait(class, demand));
+                least.unwrap_or_else(|| apart(ScopeName::default()))
+            }
+            Foreseen::New(name) => apart(name),
+        };
+        let permit = Permit(scope.try_acquire(class, demand)?);
+        // Whoever goes with it has been handed it by something that orders this before.
+        ARE_GIVEN.store(true, Ordering::Relaxed);
+        Ok(permit)
     }
 }
 
@@ -122,10 +179,30 @@ impl<V> MeterHandle<V> {
 #[derive(Clone)]
 pub struct Permit(permits::Permit);
 
+/// Whether any was ever given in this process: most programs need not look for one in each request.
+static ARE_GIVEN: AtomicBool = AtomicBool::new(false);
+
 impl Permit {
+    /// That which a request goes with.
+    #[inline]
+    pub(crate) fn of<B>(request: &Request<B>) -> Option<&Self> {
+        if ARE_GIVEN.load(Ordering::Relaxed) { request.extensions().get() } else { None }
+    }
+
     /// The flight, if it is of this scope and nobody took it.
     pub(super) fn take(&self, scope: &Arc<Scope>) -> Option<Flight> {
         permits::take(&self.0, scope)
+    }
+
+    /// Gives back what it took, of whichever scope; of which that was, if it still was worth anything.
+    pub(super) fn revoke(&self) -> Option<ScopeName> {
+        permits::revoke(&self.0)
+    }
+
+    /// The number of the key whose quota it is of.
+    #[cfg(feature = "key-check")]
+    pub(crate) fn key(&self) -> Option<u32> {
+        permits::key(&self.0)
     }
 }
 

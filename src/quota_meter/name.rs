@@ -4,8 +4,11 @@ use std::{fmt, sync::Arc};
 
 /// What a quota belongs to.
 ///
-/// Shown as what tells it apart: `api.openai.com gpt-4o`. A key is in it as a fingerprint alone, 32 bits of a hash that is the
-/// same in every process, or of its place in the pool of a `KeyCheck`.
+/// Shown as what tells it apart: `api.openai.com gpt-4o key #e1c0ea12`. A key is in it as a fingerprint alone: 32 bits of a
+/// hash of its text, which is the same on every machine and in every version, and that `ApiKey::fingerprint` shows, too.
+/// A key from a `KeyCheck` that has headers of its own (an organization, a project) has another with each set of them; one
+/// that was rotated keeps that of the first key that its source gave in this process, and one with a name
+/// (`KeySource::named`) has that of its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ScopeName {
     host: Arc<str>,
@@ -33,16 +36,23 @@ impl ScopeName {
         &self.own
     }
 
-    pub(super) fn of_parts(host: &str, model: &str, key: Option<u32>) -> Self {
-        Self { host: host.into(), model: model.into(), own: "".into(), key }
+    /// The fingerprint of the key, as eight hex digits; `None` if the request had none, or keys are not told apart.
+    #[must_use]
+    pub fn key(&self) -> Option<String> {
+        self.key.map(|key| format!("{key:08x}"))
     }
 
-    pub(super) fn of_own(own: &str) -> Self {
-        Self { own: own.into(), ..Self::default() }
+    pub(super) fn new(host: &str, model: &str, own: &str, key: Option<u32>) -> Self {
+        Self { host: host.into(), model: model.into(), own: own.into(), key }
     }
 
     pub(super) fn overflow() -> Self {
-        Self::of_own("(all others)")
+        Self { own: "(all others)".into(), ..Self::default() }
+    }
+
+    /// The number of the key.
+    pub(super) fn key_number(&self) -> Option<u32> {
+        self.key
     }
 
     /// The name under which it is counted: the same after a key was rotated.

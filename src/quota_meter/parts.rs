@@ -9,12 +9,13 @@ use http::{
 };
 
 use super::{Model, RequestView, content::model_in_path};
-use crate::{Call, Lease};
+use crate::{Call, Lease, fingerprint::fingerprint};
 
 /// A longer host or model is none: names are kept, and a body may say anything.
 pub(super) const LONGEST: usize = 256;
 /// Where a key may be, after `Authorization`.
 const KEY_HEADERS: [&str; 3] = ["api-key", "x-api-key", "x-goog-api-key"];
+const BEARER: &[u8] = b"Bearer ";
 
 /// The model, where it is known without the body.
 pub(super) fn named_outside<'a>(request: &RequestView<'a>) -> Option<&'a str> {
@@ -51,7 +52,8 @@ fn is_usual(port: &str, scheme: Option<&Scheme>) -> bool {
 
 /// What tells a key apart from others.
 pub(super) enum Key<'a> {
-    /// Its number, where a `KeyCheck` has lent it: wherever it stands in the request, and whatever its source gives.
+    /// The number of its lease, where a `KeyCheck` has lent it: wherever it stands in the request, and whatever its source
+    /// gives.
     Lent(u32),
     Own(&'a [u8]),
 }
@@ -62,11 +64,12 @@ impl<'a> Key<'a> {
         lent.map(Self::Lent).or_else(|| key_header(request.headers()).map(Self::Own))
     }
 
-    /// Tells it apart from others on every machine, and says nothing else of it.
+    /// Tells it apart from others on every machine, and says nothing else of it: one key has one, lent or the caller's own.
     pub(super) fn fingerprint(&self) -> u32 {
-        let mut hasher = Fingerprint(0xcbf2_9ce4_8422_2325);
-        self.hash(&mut hasher);
-        (hasher.finish() >> 32) as u32
+        match self {
+            Self::Lent(id) => *id,
+            Self::Own(key) => fingerprint(without_scheme(key)),
+        }
     }
 
     pub(super) fn hash(&self, hasher: &mut impl Hasher) {
@@ -83,27 +86,10 @@ impl<'a> Key<'a> {
     }
 }
 
-/// FNV-1a, mixed as MurmurHash3 does at its end: the same on every machine and in every version.
-#[derive(Debug)]
-struct Fingerprint(u64);
-
-impl Hasher for Fingerprint {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        self.write(&number.to_le_bytes());
-    }
-
-    fn finish(&self) -> u64 {
-        let mut hash = self.0;
-        for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
-            hash = (hash ^ (hash >> 33)).wrapping_mul(factor);
-        }
-        hash ^ (hash >> 33)
+fn without_scheme(key: &[u8]) -> &[u8] {
+    match key.split_at_checked(BEARER.len()) {
+        Some((scheme, key)) if scheme.eq_ignore_ascii_case(BEARER) => key,
+        _ => key,
     }
 }
 

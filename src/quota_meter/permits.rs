@@ -8,6 +8,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    ScopeName,
     guards::Flight,
     lock::{Mutex, lock},
     scope::Scope,
@@ -19,6 +20,19 @@ pub(super) type Permit = Arc<Mutex<Option<Flight>>>;
 /// The flight, if it is of this scope and nobody took it.
 pub(super) fn take(permit: &Permit, scope: &Arc<Scope>) -> Option<Flight> {
     lock(permit).take_if(|flight| Arc::ptr_eq(flight.scope(), scope))
+}
+
+/// Gives back what it took, of whichever scope; of which that was, if nobody took it.
+pub(super) fn revoke(permit: &Permit) -> Option<ScopeName> {
+    // Dropped out of the permit's lock: it gives back what it holds.
+    let flight = lock(permit).take()?;
+    Some(flight.scope().name().clone())
+}
+
+/// The number of the key whose quota it is of.
+#[cfg(feature = "key-check")]
+pub(super) fn key(permit: &Permit) -> Option<u32> {
+    lock(permit).as_ref().and_then(|flight| flight.scope().name().key_number())
 }
 
 /// In the order in which they end, for all may be kept equally long.

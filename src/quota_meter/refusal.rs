@@ -2,6 +2,7 @@
 
 use std::{error::Error, fmt, time::Duration};
 
+use super::ScopeName;
 use crate::{ApiError, Gate, Refused};
 
 /// Why the meter refused a call; the cause of a [`Refused`].
@@ -41,6 +42,16 @@ pub enum Refusal {
         /// Until the next day.
         wait: Duration,
     },
+    /// It came with a [`Permit`](super::Permit) of another quota than its own, which has no room now. The permit has given
+    /// back what it took.
+    OtherPermit {
+        /// Whose quota the permit was of.
+        permit: Box<ScopeName>,
+        /// Whose the call takes.
+        call: Box<ScopeName>,
+        /// When its turn would come; `None` where nobody knows.
+        expected: Option<Duration>,
+    },
     /// The quota is used up; see the server's own words.
     Spent {
         /// The answer that said so.
@@ -68,6 +79,9 @@ impl fmt::Display for Refusal {
                     "{spent:.2} of today's budget of {budget:.2} are spent, and calls under way take {under_way:.2}"
                 )
             }
+            Self::OtherPermit { permit, call, .. } => {
+                write!(f, "its permit is for {permit}, and it is a call for {call}, which has no room now")
+            }
             Self::Spent { error, .. } => write!(f, "the quota is used up: {error}"),
         }
     }
@@ -92,7 +106,7 @@ impl From<Refusal> for Refused {
             }
             // While one call looks, nobody knows: "at once" would make who believes it spin.
             Refusal::Spent { wait, .. } => Some(*wait).filter(|wait| !wait.is_zero()),
-            Refusal::QueueFull { expected, .. } => *expected,
+            Refusal::QueueFull { expected, .. } | Refusal::OtherPermit { expected, .. } => *expected,
             Refusal::TooLarge { .. } => None,
         };
         Self::new(Gate::Quota, wait, refusal)

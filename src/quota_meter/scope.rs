@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     ScopeName, Settings, Snapshot, Used,
@@ -43,8 +43,6 @@ pub(super) struct Scope {
     store: Option<Arc<dyn QuotaStore>>,
     /// Whether the last call found that it needs no clock. What is so, the core says.
     is_untimed: AtomicBool,
-    /// Whether anybody was ever given a permit: most meters need not look for one in each request.
-    gives_permits: AtomicBool,
     /// Whether it matters how many tokens a call takes. What is so, the last answer has shown.
     counts_tokens: AtomicBool,
 }
@@ -73,7 +71,6 @@ impl Scope {
             permit_time,
             store,
             is_untimed: AtomicBool::new(false),
-            gives_permits: AtomicBool::new(false),
             counts_tokens: AtomicBool::new(true),
         })
     }
@@ -127,34 +124,50 @@ impl Scope {
     #[inline]
     pub(super) fn ask_store(self: &Arc<Self>) {
         if let Some(store) = &self.store {
-            self.ask(&**store);
+            self.ask(&**store, None);
         }
     }
 
+    /// Asks for what the line needs, or this one call that would not wait.
     #[cold]
-    fn ask(self: &Arc<Self>, store: &dyn QuotaStore) {
-        let (asking, requests, tokens) = self.with(|core, now, _| {
-            let asking = core.asking(now);
-            let levels = asking.is_some().then(|| core.snapshot(now));
-            (asking, levels.as_ref().and_then(|now| now.requests), levels.as_ref().and_then(|now| now.tokens))
+    fn ask(self: &Arc<Self>, store: &dyn QuotaStore, beside: Option<Demand>) {
+        let (asking, told) = self.with_rate(|core, rate, now, _| {
+            let asking = core.asking(now, beside.map(|demand| rate.cost(demand)));
+            let told = asking.is_some().then(|| (core.snapshot(now), core.heard_ago(now)));
+            (asking, told)
         });
-        let Some(Asking { least, wanted, lapsed }) = asking else { return };
-        if lapsed != Batch::default() {
-            store.give_back(&self.name, lapsed);
-        }
+        let (Some(Asking { least, wanted, unused }), Some((levels, heard))) = (asking, told) else { return };
+        self.hand_back(store, unused);
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return self.with(|core, now, wakes| core.leased(now, None, wakes));
+            self.with(|core, now, wakes| core.leased(now, None, wakes));
+            return;
         };
-        let leasing = store.lease(Ask { scope: self.name.clone(), least, wanted, requests, tokens });
+        let Snapshot { requests, tokens, more, .. } = levels;
+        let leasing = store.lease(Ask { scope: self.name.clone(), least, wanted, requests, tokens, more, heard });
         let scope = Arc::downgrade(self);
         runtime.spawn(async move {
             let answer = timeout(LEASE_TIME, leasing).await.ok().and_then(Result::ok);
-            if let Some(scope) = scope.upgrade() {
-                scope.with(|core, now, wakes| core.leased(now, answer, wakes));
-                // There may be more in line than this let go.
-                scope.ask_store();
+            let Some(asker) = scope.upgrade() else { return };
+            let mut looks = asker.with(|core, now, wakes| core.leased(now, answer, wakes));
+            // There may be more in line than this let go.
+            asker.ask_store();
+            drop(asker);
+            while let Some(at) = looks {
+                sleep_until(at).await;
+                let Some(scope) = scope.upgrade() else { return };
+                let unused;
+                (unused, looks) = scope.with(|core, now, _| core.lapsed(now));
+                if let Some(store) = &scope.store {
+                    scope.hand_back(&**store, unused);
+                }
             }
         });
+    }
+
+    fn hand_back(&self, store: &dyn QuotaStore, unused: Batch) {
+        if unused != Batch::default() {
+            store.give_back(&self.name, unused);
+        }
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
@@ -267,20 +280,17 @@ impl Scope {
             Ok((core.try_arrive(now, class, cost, demand.tokens.sure(), wakes), money))
         })?;
         let mut load = Load { bytes: demand.bytes, money };
-        let id = granted.inspect_err(|_| load.release(&self.book))?;
+        let id = granted.inspect_err(|_| {
+            load.release(&self.book);
+            if let Some(store) = &self.store {
+                self.ask(&**store, Some(demand));
+            }
+        })?;
         self.book.changed();
         let flight = Flight::new(Arc::clone(&self), load, id, Stage::Granted);
-        // Whoever has the permit has been told of it by something that orders this before.
-        self.gives_permits.store(true, Ordering::Relaxed);
         let permit: Permit = Arc::new(Mutex::new(Some(flight)));
         self.permits().push(Arc::downgrade(&permit), now() + self.permit_time);
         Ok(permit)
-    }
-
-    /// Whether a request may carry a permit of this scope.
-    #[inline]
-    pub(super) fn gives_permits(&self) -> bool {
-        self.gives_permits.load(Ordering::Relaxed)
     }
 
     fn permits(&self) -> MutexGuard<'_, Permits> {
@@ -352,10 +362,7 @@ impl Drop for Scope {
     fn drop(&mut self) {
         self.book_calls();
         if let Some(store) = &self.store {
-            let unused = self.with(|core, _, _| core.unused());
-            if unused != Batch::default() {
-                store.give_back(&self.name, unused);
-            }
+            self.hand_back(&**store, self.with(|core, _, _| core.unused()));
         }
     }
 }

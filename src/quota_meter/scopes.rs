@@ -1,6 +1,7 @@
 //! The scopes in use: found by hash, bounded, the idle ones forgotten.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, VecDeque},
     hash::{BuildHasher, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -65,8 +66,37 @@ pub(super) enum Purpose {
     Call,
     /// A permit is asked for.
     Permit,
-    /// Nothing is to be taken of it: it is made, but not kept, where there is none.
+    /// Nothing is to be taken of it: none is made.
     Look,
+}
+
+/// By what a scope is found and known.
+struct Address<'a> {
+    id: u64,
+    host: Cow<'a, str>,
+    model: &'a str,
+    own: Cow<'a, str>,
+    key: Option<Key<'a>>,
+}
+
+impl Address<'_> {
+    #[inline]
+    fn is_of(&self, name: &ScopeName) -> bool {
+        name.host() == self.host && name.model() == self.model && name.own() == self.own
+    }
+
+    fn name(&self) -> ScopeName {
+        ScopeName::new(&self.host, self.model, &self.own, self.key.as_ref().map(Key::fingerprint))
+    }
+}
+
+/// Where a call will be counted, as far as can be told before it comes.
+pub(super) enum Foreseen {
+    In(Arc<Scope>),
+    /// A `KeyCheck` further in will say which: the request names no key yet, or no host.
+    OneOf(Vec<Arc<Scope>>),
+    /// In one that there is not yet.
+    New(ScopeName),
 }
 
 impl Scopes {
@@ -108,11 +138,56 @@ impl Scopes {
         matches!(self.settings.scoping, Scoping(By::Parts(_))) && self.reads_body(model)
     }
 
-    pub(super) fn find(&self, request: &RequestView<'_>, model: Option<&str>, purpose: Purpose) -> Arc<Scope> {
-        let map = match &self.found {
-            Found::One(scope) => return Arc::clone(scope),
+    pub(super) fn find(&self, request: &RequestView<'_>, model: Option<&str>) -> Arc<Scope> {
+        match &self.found {
+            Found::One(scope) => Arc::clone(scope),
+            Found::Many(map) => self.look_up(map, &self.address(request, model), Purpose::Call),
+        }
+    }
+
+    /// Where a call like this one would be counted. A scope is made only for a permit, and only where it is the one that the
+    /// call will be in.
+    pub(super) fn foresee(&self, request: &RequestView<'_>, model: Option<&str>, purpose: Purpose) -> Foreseen {
+        let found = match &self.found {
+            Found::One(scope) => return Foreseen::In(Arc::clone(scope)),
             Found::Many(map) => map,
         };
+        let address = self.address(request, model);
+        let name = address.name();
+        let (lacks_host, lacks_key) = match &self.settings.scoping.0 {
+            By::Parts(parts) => (parts.host && name.host().is_empty(), parts.key && address.key.is_none()),
+            By::Function(_) => (false, false),
+        };
+        let map = lock(found);
+        if let Some(place) = map.at(&address).and_then(|id| map.places.get(&id)) {
+            return Foreseen::In(Arc::clone(&place.scope));
+        }
+        let is_like_it = |other: &ScopeName| {
+            (other.model(), other.own()) == (name.model(), name.own())
+                && (lacks_host || other.host() == name.host())
+                && (lacks_key || other.key_number() == name.key_number())
+        };
+        let like_it = map.places.values().map(|place| &place.scope).filter(|scope| is_like_it(scope.name()));
+        let like_it: Vec<_> = like_it.cloned().collect();
+        if !like_it.is_empty() {
+            return Foreseen::OneOf(like_it);
+        }
+        if let Some(overflow) = map.overflow.as_ref().filter(|_| map.places.len() >= self.settings.max_scopes.get()) {
+            return Foreseen::In(Arc::clone(&overflow.scope));
+        }
+        drop(map);
+        if purpose == Purpose::Look || lacks_host || lacks_key {
+            return Foreseen::New(name);
+        }
+        Foreseen::In(self.look_up(found, &address, purpose))
+    }
+
+    /// One that nobody else finds.
+    pub(super) fn apart(&self, name: ScopeName) -> Arc<Scope> {
+        Scope::new(name, self.settings.clone(), Arc::clone(&self.book))
+    }
+
+    fn address<'a>(&self, request: &RequestView<'a>, model: Option<&'a str>) -> Address<'a> {
         let mut hasher = self.hash.build_hasher();
         match &self.settings.scoping.0 {
             By::Parts(parts) => {
@@ -127,34 +202,24 @@ impl Scopes {
                     key.hash(&mut hasher);
                     hasher.finish()
                 });
-                let is_it = |name: &ScopeName| name.host() == host && name.model() == model;
-                let name = || ScopeName::of_parts(&host, model, key.as_ref().map(Key::fingerprint));
-                self.look_up(map, id, purpose, is_it, name)
+                Address { id, host, model, own: "".into(), key }
             }
             By::Function(choose) => {
                 let own = choose(request);
                 hasher.write(own.as_bytes());
-                let name = || ScopeName::of_own(&own);
-                self.look_up(map, hasher.finish(), purpose, |name| name.own() == own, name)
+                Address { id: hasher.finish(), host: "".into(), model: "", own, key: None }
             }
         }
     }
 
-    fn look_up(
-        &self,
-        map: &Mutex<Map>,
-        mut id: u64,
-        purpose: Purpose,
-        is_it: impl Fn(&ScopeName) -> bool,
-        name: impl FnOnce() -> ScopeName,
-    ) -> Arc<Scope> {
-        let new = |name| Scope::new(name, self.settings.clone(), Arc::clone(&self.book));
+    fn look_up(&self, map: &Mutex<Map>, address: &Address<'_>, purpose: Purpose) -> Arc<Scope> {
+        let mut id = address.id;
         let forgotten;
         let mut map = lock(map);
         map.ticks += 1;
         let used = if purpose == Purpose::Call { map.ticks } else { 0 };
         while let Some(place) = map.places.get_mut(&id) {
-            if is_it(place.scope.name()) {
+            if address.is_of(place.scope.name()) {
                 place.used = place.used.max(used);
                 let scope = Arc::clone(&place.scope);
                 if used > 0 {
@@ -165,14 +230,10 @@ impl Scopes {
             id = id.wrapping_add(1);
         }
         let most = self.settings.max_scopes.get();
-        if purpose == Purpose::Look {
-            let overflow = map.overflow.as_ref().filter(|_| map.places.len() >= most);
-            return overflow.map_or_else(|| new(name()), |place| Arc::clone(&place.scope));
-        }
         // Dropped only when the lock is: it is counted then, and somebody may be told.
         forgotten = map.make_room(most);
         if map.places.len() >= most {
-            let place = map.overflow.get_or_insert_with(|| Place { scope: new(ScopeName::overflow()), used: 0 });
+            let place = map.overflow.get_or_insert_with(|| Place { scope: self.apart(ScopeName::overflow()), used: 0 });
             place.used = place.used.max(used);
             let scope = Arc::clone(&place.scope);
             if used > 0 {
@@ -180,7 +241,7 @@ impl Scopes {
             }
             return scope;
         }
-        let scope = new(name());
+        let scope = self.apart(address.name());
         map.places.insert(id, Place { scope: Arc::clone(&scope), used });
         if used > 0 {
             map.latest = Some(id);
@@ -209,7 +270,6 @@ impl Scopes {
 
     /// The one used last; one that nobody uses, if none was.
     pub(super) fn latest(&self) -> Arc<Scope> {
-        let new = || Scope::new(ScopeName::default(), self.settings.clone(), Arc::clone(&self.book));
         let latest = match &self.found {
             Found::One(scope) => return Arc::clone(scope),
             Found::Many(map) => {
@@ -218,7 +278,7 @@ impl Scopes {
                 place.filter(|place| place.used > 0).map(|place| Arc::clone(&place.scope))
             }
         };
-        latest.unwrap_or_else(new)
+        latest.unwrap_or_else(|| self.apart(ScopeName::default()))
     }
 }
 
@@ -227,6 +287,15 @@ fn lock(map: &Mutex<Map>) -> MutexGuard<'_, Map> {
 }
 
 impl Map {
+    /// Where the scope with this address is, if there is one.
+    fn at(&self, address: &Address<'_>) -> Option<u64> {
+        let mut id = address.id;
+        while !address.is_of(self.places.get(&id)?.scope.name()) {
+            id = id.wrapping_add(1);
+        }
+        Some(id)
+    }
+
     /// Forgets what nobody used since the sweep before the last, and, where that is not enough, what was not used for
     /// longest. What has calls waiting or under way is held by them, and stays.
     fn make_room(&mut self, most: usize) -> Vec<Arc<Scope>> {

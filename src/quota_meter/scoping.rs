@@ -84,9 +84,10 @@ impl Scoping {
         self.also(|parts| parts.host = true)
     }
 
-    /// Tells apart keys: those that a `KeyCheck` further out lends, by their places in its pool, so that a key that is
-    /// rotated keeps its quota; others by `Authorization`, or else `api-key`, `x-api-key` or `x-goog-api-key`. Of such a key
-    /// only hashes are kept, one with a random start for each process, and the fingerprint in its [`ScopeName`](super::ScopeName).
+    /// Tells apart keys: those that a `KeyCheck` further out lends, by the [numbers of their leases](crate::Lease::id), so that
+    /// a key that is rotated keeps its quota; others by `Authorization`, or else `api-key`, `x-api-key` or `x-goog-api-key`. Of
+    /// a key only hashes are kept, one with a random start for each process, and the fingerprint in its
+    /// [`ScopeName`](super::ScopeName).
     #[must_use]
     pub fn per_key(self) -> Self {
         self.also(|parts| parts.key = true)

@@ -12,11 +12,12 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::{
-    Contents, Permit, ResponseBody, ResponseFuture, Sight, Snapshot,
+    Contents, Permit, ResponseBody, ResponseFuture, ScopeName, Sight, Snapshot,
     demand::{Arriving, Demand},
     guards::{Entry, Flight, Load},
+    permits,
+    refusal::Refusal,
     scope::Scope,
-    scopes::Purpose,
     shared::Shared,
 };
 use crate::{Call, Refused, call::next_seq};
@@ -73,8 +74,8 @@ where
     // A request is large: each call that is not inlined moves it once more.
     #[inline(always)]
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (scope, demand) = self.shared.inquire::<V, B>(&request, Purpose::Call);
-        if scope.gives_permits() && request.extensions().get::<Permit>().is_some() {
+        let (scope, demand) = self.shared.inquire::<V, B>(&request);
+        if Permit::of(&request).is_some() {
             return self.call_closely(scope, demand, request);
         }
         match scope.go(&demand) {
@@ -95,11 +96,14 @@ impl<S, V> QuotaMeter<S, V> {
     where
         S: Service<Request<B>> + Clone,
     {
-        let permit = request.extensions().get::<Permit>();
+        let permit = Permit::of(&request);
         if let Some(mut flight) = permit.and_then(|permit| permit.take(&scope))
             && flight.send()
         {
             return ResponseFuture::sent(self.inner.call(request), flight);
+        }
+        if let Some(permit) = permit.and_then(Permit::revoke) {
+            return self.call_at_once(permit, scope, demand, request);
         }
         let call = request.extensions().get::<Call>();
         let seq = call.map_or_else(next_seq, Call::seq);
@@ -118,5 +122,34 @@ impl<S, V> QuotaMeter<S, V> {
             }
             Entry::Refused(refusal) => ResponseFuture::refused(Refused::from(refusal)),
         }
+    }
+
+    /// A call with a permit of another scope, that of this name: its caller would rather be refused than wait.
+    #[cold]
+    #[inline(never)]
+    fn call_at_once<B>(
+        &mut self,
+        permit: ScopeName,
+        scope: Arc<Scope>,
+        demand: Demand,
+        request: Request<B>,
+    ) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>> + Clone,
+    {
+        let expected = match Arc::clone(&scope).try_acquire(Shared::class(&request), demand) {
+            Ok(own) => {
+                if let Some(mut flight) = permits::take(&own, &scope)
+                    && flight.send()
+                {
+                    return ResponseFuture::sent(self.inner.call(request), flight);
+                }
+                None
+            }
+            Err(Refusal::TooLong { expected, .. }) => Some(expected),
+            Err(refusal) => return ResponseFuture::refused(refusal.into()),
+        };
+        let (permit, call) = (Box::new(permit), Box::new(scope.name().clone()));
+        ResponseFuture::refused(Refusal::OtherPermit { permit, call, expected }.into())
     }
 }

@@ -10,7 +10,7 @@ use super::{
     content::Content,
     demand::Demand,
     scope::Scope,
-    scopes::{Purpose, Scopes},
+    scopes::{Foreseen, Purpose, Scopes},
 };
 use crate::body::media::is_no_json;
 
@@ -34,8 +34,8 @@ impl Shared {
 
     /// The scope of a request, and what it asks for.
     #[inline(always)]
-    pub(super) fn inquire<V: Sight<B>, B>(&self, request: &Request<B>, purpose: Purpose) -> (Arc<Scope>, Demand) {
-        let given = request.extensions().get::<TokenCost>().copied();
+    pub(super) fn inquire<V: Sight<B>, B>(&self, request: &Request<B>) -> (Arc<Scope>, Demand) {
+        let given = given(request);
         let estimate = &self.settings.estimate;
         let reads_cost = given.is_none() && estimate.reads_body();
         match self.scopes.one() {
@@ -45,28 +45,39 @@ impl Shared {
                 let demand = given.map_or_else(reckon, |cost| Demand::given(cost, length));
                 (Arc::clone(scope), demand)
             }
-            _ => self.read::<V, B>(request, given, reads_cost, purpose),
+            _ => self.read::<V, B, B, _>(request, request, given, |view, model| self.scopes.find(view, model)),
         }
     }
 
-    #[inline(never)]
-    fn read<V: Sight<B>, B>(
+    /// Where a request would be counted that looks so (`head`) when it comes here, and what it asks for.
+    pub(super) fn foresee<V: Sight<B>, B, H>(
         &self,
+        head: &Request<H>,
+        request: &Request<B>,
+        purpose: Purpose,
+    ) -> (Foreseen, Demand) {
+        self.read::<V, B, H, _>(head, request, given(request), |view, model| self.scopes.foresee(view, model, purpose))
+    }
+
+    #[inline(never)]
+    fn read<V: Sight<B>, B, H, T>(
+        &self,
+        head: &Request<H>,
         request: &Request<B>,
         given: Option<TokenCost>,
-        reads_cost: bool,
-        purpose: Purpose,
-    ) -> (Arc<Scope>, Demand) {
-        let view = RequestView::new(request, None);
+        find: impl FnOnce(&RequestView<'_>, Option<&str>) -> T,
+    ) -> (T, Demand) {
+        let reads_cost = given.is_none() && self.settings.estimate.reads_body();
+        let view = RequestView::new(head, None);
         let outside = self.scopes.model_outside(&view);
         let reads_scope = self.scopes.reads_body(outside);
         let body = if reads_cost || reads_scope { V::content(request) } else { None };
-        let view = RequestView::new(request, body.as_deref());
+        let view = RequestView::new(head, body.as_deref());
         let reads_content = reads_cost || self.scopes.reads_content(outside);
         // Once, for the model and the cost alike.
         let content = if reads_content { body.as_deref().and_then(Content::read) } else { None };
         let model = outside.or_else(|| content.as_ref()?.model());
-        let scope = self.scopes.find(&view, model, purpose);
+        let scope = find(&view, model);
         // An object of JSON is one, whatever its head calls it.
         let length = match &content {
             Some(_) => body.as_ref().map(|body| body.len() as u64),
@@ -75,6 +86,11 @@ impl Shared {
         let reckon = || self.settings.estimate.of(&view, content.as_ref(), length);
         (scope, given.map_or_else(reckon, |cost| Demand::given(cost, length)))
     }
+}
+
+#[inline]
+fn given<B>(request: &Request<B>) -> Option<TokenCost> {
+    request.extensions().get().copied()
 }
 
 /// How long the body is, where that tells of tokens: a file is no prompt, however long it is.

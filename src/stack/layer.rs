@@ -2,14 +2,16 @@
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
+use http::Request;
 use tower::util::option_layer;
 use tower_layer::Layer;
 
-use super::{StackService, base::Base};
+use super::{StackService, base::Base, front::Front};
 use crate::{
-    BackoffRetryLayer, ErrorClassifyLayer, FallbackLayer, KeyCheckLayer, QuotaMeterLayer, RequestCheckLayer,
+    BackoffRetryLayer, ErrorClassifyLayer, FallbackLayer, KeyCheckLayer, QuotaMeterLayer, Refused, RequestCheckLayer,
     key_check::{ApiKey, KeyError, OriginError},
     provider::OpenAi,
+    quota_meter::{Contents, Permit, Sight},
 };
 
 /// As the official SDKs have it.
@@ -144,6 +146,57 @@ impl Stack {
         &self.quota
     }
 
+    /// How long this request would wait for the quota if it came now; `None` while no limit is known. It is not sent, and
+    /// takes nothing.
+    ///
+    /// Unlike the meter's own [`expected_wait`](crate::quota_meter::MeterHandle::expected_wait) it knows the whole URL of a path,
+    /// and the key that the request would be lent.
+    ///
+    /// ```
+    /// use http_body_util::Full;
+    /// use std::time::Duration;
+    /// use tower::{ServiceBuilder, ServiceExt};
+    /// use tower_outbound::{mock::{Limits, MockApi}, stack};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), tower::BoxError> {
+    /// let stack = stack::openai().api_key("sk-test-0123456789").checked()?;
+    /// let api = MockApi::builder().limits(Limits::per_minute(60, 100_000)).build();
+    /// let openai = ServiceBuilder::new().layer(stack.clone()).service(api);
+    /// let body = r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Hello"}]}"#;
+    /// let ask = || {
+    ///     let request = http::Request::post("/chat/completions").header("content-type", "application/json");
+    ///     request.body(Full::new(bytes::Bytes::from(body)))
+    /// };
+    ///
+    /// openai.clone().oneshot(ask()?).await?;
+    /// assert_eq!(stack.expected_wait(&ask()?), Some(Duration::ZERO));
+    /// let permit = stack.try_acquire(&ask()?)?;
+    /// let mut request = ask()?;
+    /// request.extensions_mut().insert(permit);
+    /// assert_eq!(openai.oneshot(request).await?.status(), 200);
+    /// # Ok(()) }
+    /// ```
+    pub fn expected_wait<B>(&self, request: &Request<B>) -> Option<Duration>
+    where
+        Contents: Sight<B>,
+    {
+        self.front().expected_wait(request)
+    }
+
+    /// Takes what this request needs of the quota, if it could leave now, for those who would rather do something else than
+    /// wait: see [`MeterHandle::try_acquire`](crate::quota_meter::MeterHandle::try_acquire). It knows the whole URL of a path, and
+    /// the key that the request would be lent; with the permit, the call is lent that one.
+    ///
+    /// # Errors
+    /// [`Refused`] with a [`Refusal`](crate::quota_meter::Refusal) as its cause, and the time it would have taken; or with a
+    /// [`StackFault`].
+    pub fn try_acquire<B>(&self, request: &Request<B>) -> Result<Permit, Refused>
+    where
+        Contents: Sight<B>,
+    {
+        self.front().try_acquire(request)
+    }
+
     /// Itself, if key and base URL are sound; without this, each call is refused that needs them.
     ///
     /// # Errors
@@ -182,6 +235,16 @@ impl Stack {
         tower_layer::Stack::new(self, fallback)
     }
 
+    fn front(&self) -> Front {
+        Front {
+            base: self.base.clone().ok(),
+            fault: self.fault(),
+            request_check: self.request_check.clone(),
+            keys: self.key_check.clone(),
+            meter: self.quota.handle(),
+        }
+    }
+
     fn fault(&self) -> Option<StackFault> {
         match (&self.base, &self.key_check, &self.key) {
             (Err(error), ..) => Some(StackFault::BaseUrl(*error)),
@@ -197,12 +260,7 @@ impl<S: Clone> Layer<S> for Stack {
     fn layer(&self, inner: S) -> Self::Service {
         let metered = self.quota.layer(self.classify.layer(inner));
         let keyed = option_layer(self.key_check.clone()).layer(metered);
-        StackService {
-            inner: self.retry.layer(keyed),
-            base: self.base.clone().ok(),
-            fault: self.fault().map(Arc::new),
-            request_check: self.request_check.clone(),
-        }
+        StackService { inner: self.retry.layer(keyed), front: Arc::new(self.front()) }
     }
 }
 

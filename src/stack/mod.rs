@@ -27,6 +27,7 @@
 //! ```
 
 mod base;
+mod front;
 mod layer;
 mod service;
 

@@ -4,16 +4,19 @@ use std::{
     fmt,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use http::{Request, Response, header::AUTHORIZATION};
+use http::{Request, Response};
 use http_body::Body;
 use tower::{BoxError, util::Either};
 use tower_service::Service;
 
-use super::{StackFault, base::Base};
+use super::front::Front;
 use crate::{
-    BackoffRetry, ErrorClassify, Gate, KeyCheck, QuotaMeter, Refused, RequestCheckLayer, body::Resend,
+    BackoffRetry, ErrorClassify, KeyCheck, QuotaMeter, Refused,
+    body::Resend,
+    quota_meter::{Contents, Permit, Sight},
     request_check::ResponseFuture,
 };
 
@@ -26,32 +29,28 @@ pub type Parts<S> = BackoffRetry<Either<KeyCheck<Metered<S>>, Metered<S>>>;
 ///
 /// # Errors
 /// Those of its parts; [`Refused`] with a [`BadRequest`](crate::request_check::BadRequest) as its cause for a request that
-/// can only fail, and with a [`StackFault`] where key or base URL are not sound. A request
+/// can only fail, and with a [`StackFault`](super::StackFault) where key or base URL are not sound. A request
 /// that carries its own `Authorization` needs no key.
 ///
 /// # Cancel safety
 /// Its future may be dropped at any point.
 pub struct StackService<S> {
     pub(super) inner: Parts<S>,
-    pub(super) base: Option<Arc<Base>>,
-    pub(super) fault: Option<Arc<StackFault>>,
-    pub(super) request_check: RequestCheckLayer,
+    pub(super) front: Arc<Front>,
 }
 
 impl<S: Clone> Clone for StackService<S> {
     fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            base: self.base.clone(),
-            fault: self.fault.clone(),
-            request_check: self.request_check.clone(),
-        }
+        Self { inner: self.inner.clone(), front: Arc::clone(&self.front) }
     }
 }
 
 impl<S> fmt::Debug for StackService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StackService").field("base", &self.base).field("fault", &self.fault).finish_non_exhaustive()
+        f.debug_struct("StackService")
+            .field("base", &self.front.base)
+            .field("fault", &self.front.fault)
+            .finish_non_exhaustive()
     }
 }
 
@@ -71,14 +70,13 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        if let Some(fault) = self.fault_for(&request) {
-            let refused = Refused::new(Gate::Key, None, StackFault::clone(fault));
+        if let Some(refused) = self.front.refusal(&request) {
             return self.refuse(refused);
         }
-        if let Some(whole) = self.base.as_ref().and_then(|base| base.complete(request.uri())) {
+        if let Some(whole) = self.front.whole(request.uri()) {
             *request.uri_mut() = whole;
         }
-        if let Some(refused) = self.request_check.refusal(&request) {
+        if let Some(refused) = self.front.request_check.refusal(&request) {
             return self.refuse(refused);
         }
         ResponseFuture::sent(self.inner.call(request))
@@ -95,10 +93,24 @@ impl<S: Clone> StackService<S> {
 }
 
 impl<S> StackService<S> {
-    fn fault_for<B>(&self, request: &Request<B>) -> Option<&StackFault> {
-        match self.fault.as_deref()? {
-            StackFault::Key(_) if request.headers().contains_key(AUTHORIZATION) => None,
-            fault => Some(fault),
-        }
+    /// How long this request would wait for the quota if it came now: see
+    /// [`Stack::expected_wait`](super::Stack::expected_wait).
+    pub fn expected_wait<B>(&self, request: &Request<B>) -> Option<Duration>
+    where
+        Contents: Sight<B>,
+    {
+        self.front.expected_wait(request)
+    }
+
+    /// Takes what this request needs of the quota, if it could leave now: see
+    /// [`Stack::try_acquire`](super::Stack::try_acquire).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_acquire<B>(&self, request: &Request<B>) -> Result<Permit, Refused>
+    where
+        Contents: Sight<B>,
+    {
+        self.front.try_acquire(request)
     }
 }

@@ -178,7 +178,7 @@ async fn the_meters_refusal_of_a_spent_key_turns_the_call_to_another() {
     }
 }
 
-/// By their places in the pool, wherever in the request they stand; and one that is rotated keeps its quota.
+/// By the numbers of their leases, wherever in the request they stand; and one that is rotated keeps its quota.
 #[tokio::test(start_paused = true)]
 async fn the_meter_tells_keys_apart_by_their_leases() {
     let meter = QuotaMeterLayer::new();

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod asked;
 mod bodies;
 mod budget;
 mod changed;
@@ -15,6 +16,7 @@ mod handle;
 mod held;
 mod interleavings;
 mod learning;
+mod names;
 mod order;
 mod permits;
 mod priority;

@@ -227,6 +227,7 @@ impl Core {
             && self.spent.is_none()
             && now >= self.looks_from()
             && self.more.iter().filter(is_given).all(|more| more.holds(cost, now))
+            && self.leases.as_ref().is_none_or(|leases| leases.holds(cost, now))
     }
 
     /// One that looked came through: what held it back is so no more, unless this very answer says it.

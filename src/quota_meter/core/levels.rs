@@ -221,6 +221,9 @@ impl Core {
 
     /// So many tokens were reserved and not taken. Where the server told what is left, that says it already.
     pub(super) fn credit_tokens(&mut self, now: Moment, cost: Cost, told: Told) {
+        if let Some(leases) = &mut self.leases {
+            leases.put(Cost { requests: 0.0, ..cost });
+        }
         if !told.tokens {
             self.tokens.correct(-cost.tokens, now);
         }

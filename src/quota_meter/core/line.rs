@@ -2,6 +2,8 @@
 
 use std::{task::Waker, time::Duration};
 
+use tokio::time::Instant;
+
 use super::{Core, Wakes};
 use crate::quota_meter::{
     cost::Cost,
@@ -342,19 +344,33 @@ impl Core {
         Some(Refusal::TooLong { expected: limit.saturating_add(rest), limit })
     }
 
-    /// What the store is to be asked now, if anything.
-    pub(in crate::quota_meter) fn asking(&mut self, now: Moment) -> Option<Asking> {
-        let next = self.next().map(|(_, cost, _)| cost);
+    /// What the store is to be asked now, if anything; `beside` is what one takes that would not wait.
+    pub(in crate::quota_meter) fn asking(&mut self, now: Moment, beside: Option<Cost>) -> Option<Asking> {
+        let next = self.next().map(|(_, cost, _)| cost).or(beside);
         let (_, line) = self.queue.ahead_of(Place { class: u8::MAX, seq: u64::MAX, tie: u64::MAX });
         self.leases.as_mut()?.ask(now, next, line)
     }
 
-    /// The store has answered, or failed.
-    pub(in crate::quota_meter) fn leased(&mut self, now: Moment, answer: Option<Leased>, wakes: &mut Wakes) {
+    /// The store has answered, or failed; when to look what has lapsed, if nobody else will.
+    pub(in crate::quota_meter) fn leased(
+        &mut self,
+        now: Moment,
+        answer: Option<Leased>,
+        wakes: &mut Wakes,
+    ) -> Option<Instant> {
         if let Some(leases) = &mut self.leases {
             leases.answered(now, answer);
         }
         self.move_up(now, wakes);
+        let looks = self.leases.as_mut()?.watch(now)?;
+        self.clock.instant(looks)
+    }
+
+    /// What was lent and is to be handed back now, and when to look next.
+    pub(in crate::quota_meter) fn lapsed(&mut self, now: Moment) -> (Batch, Option<Instant>) {
+        let Some(leases) = &mut self.leases else { return (Batch::default(), None) };
+        let (unused, looks) = leases.lapsed(now);
+        (unused, looks.and_then(|looks| self.clock.instant(looks)))
     }
 
     /// What was lent and is not used, in its time or past it.

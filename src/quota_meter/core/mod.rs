@@ -235,6 +235,11 @@ impl Core {
         self.flights.get(id).map_or(Cost::ZERO, |flight| flight.cost)
     }
 
+    /// How long ago the last answer came, if there was one.
+    pub(super) fn heard_ago(&self, now: Moment) -> Option<Duration> {
+        (self.heard != Moment::START).then(|| now.since(self.heard))
+    }
+
     pub(super) fn calls_sent(&self) -> u64 {
         self.counts.sent
     }

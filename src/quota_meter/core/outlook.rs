@@ -14,7 +14,7 @@ impl Core {
     /// How long a call at `place` will wait, as far as the limits are known.
     pub(super) fn expected_wait(&self, now: Moment, place: Place, cost: Cost) -> Option<Duration> {
         let gate = self.gate.opens.filter(|opens| *opens > now).map(|opens| opens.since(now));
-        if !self.is_known() && self.pace.is_none() {
+        if !self.is_known() && self.pace.is_none() && self.leases.is_none() {
             return gate;
         }
         let is_next = || self.next().is_some_and(|(next, ..)| next == place);
@@ -22,6 +22,11 @@ impl Core {
             true => Cost::ZERO,
             false => self.queue.ahead_of(place).1,
         };
+        let lent = self.leases.as_ref().map(|leases| leases.wait_for(ahead + cost, now));
+        let held_up = lent.filter(|wait| !wait.is_zero()).max(gate);
+        if !self.is_known() && self.pace.is_none() {
+            return held_up;
+        }
         let requests = self.requests.wait_for(ahead.requests + cost.requests, now);
         let pace = self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.wait_for(now, ahead.requests + cost.requests));
         let more = self.more.iter().map(|more| more.wait_for(ahead, cost, now)).max();
@@ -29,19 +34,22 @@ impl Core {
             needed if needed > 0.0 => self.tokens.wait_for(needed, now),
             _ => Duration::ZERO,
         };
-        Some(requests.max(tokens).max(pace).max(more.unwrap_or_default()).max(gate.unwrap_or_default()))
+        Some(requests.max(tokens).max(pace).max(more.unwrap_or_default()).max(held_up.unwrap_or_default()))
     }
 
     /// When a waiter looks again: when its turn should come, or, where only an event can tell, after a while that
     /// grows with its place, so that a long line costs a hundred looks a second and not one a waiter.
     pub(super) fn next_look(&self, now: Moment, place: Place, cost: Cost) -> Moment {
-        let wait = self.expected_wait(now, place, cost).filter(|wait| !wait.is_zero()).unwrap_or_else(|| {
+        let watch = || {
             let (before, _) = self.queue.ahead_of(place);
-            let watch = Duration::from_millis(10).saturating_mul(u32::try_from(before).unwrap_or(u32::MAX));
-            let asks_in = self.leases.as_ref().map(|leases| leases.asks_after().since(now));
-            let asks_in = asks_in.filter(|wait| !wait.is_zero()).unwrap_or(WATCH);
-            watch.saturating_add(asks_in.min(WATCH))
-        });
+            Duration::from_millis(10).saturating_mul(u32::try_from(before).unwrap_or(u32::MAX))
+        };
+        let wait = match self.expected_wait(now, place, cost).filter(|wait| !wait.is_zero()) {
+            None => watch().saturating_add(WATCH),
+            // All who wait for the store wait for the same moment.
+            Some(wait) if self.leases.is_some() => wait.saturating_add(watch()),
+            Some(wait) => wait,
+        };
         let look = self.looks_from();
         if self.queue.first().is_none_or(|(first, ..)| first != place) {
             return now + wait;

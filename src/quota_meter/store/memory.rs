@@ -52,6 +52,8 @@ struct Shelf {
     tokens: Buckets,
     /// All that was ever lent.
     lent: Batch,
+    /// When the server last told a meter of limits.
+    told: Moment,
 }
 
 impl MemoryStore {
@@ -74,7 +76,9 @@ impl QuotaStore for MemoryStore {
 
     fn give_back(&self, scope: &ScopeName, unused: Batch) {
         self.with(|levels| {
-            if let Some(shelf) = levels.scopes.get_mut(scope) {
+            let scopes = &mut levels.scopes;
+            let own = if scopes.contains_key(scope) { scope } else { &ScopeName::default() };
+            if let Some(shelf) = scopes.get_mut(own) {
                 shelf.requests.refund(unused.requests);
                 shelf.tokens.refund(unused.tokens);
             }
@@ -86,8 +90,12 @@ impl Levels {
     fn lease(&mut self, ask: &Ask, now: Instant) -> Leased {
         let now = self.clock.moment(now);
         let shelf = self.shelf(&ask.scope, now);
-        shelf.requests.learn(ask.requests, shelf.lent.requests, now);
-        shelf.tokens.learn(ask.tokens, shelf.lent.tokens, now);
+        let heard =
+            ask.heard.map_or(Moment::START, |ago| now.minus_nanos(ago.as_nanos().try_into().unwrap_or(u64::MAX)));
+        let is_news = heard >= shelf.told;
+        shelf.told = shelf.told.max(heard);
+        shelf.requests.learn(ask.requests, is_news, shelf.lent.requests, now);
+        shelf.tokens.learn(ask.tokens, is_news, shelf.lent.tokens, now);
         let (least, wanted) = (ask.least, ask.wanted);
         let wait = shelf.requests.wait_for(least.requests, now).max(shelf.tokens.wait_for(least.tokens, now));
         if !wait.is_zero() {
@@ -110,23 +118,32 @@ impl Levels {
         let name = if is_room { scope.clone() } else { ScopeName::default() };
         self.scopes.entry(name).or_insert_with(|| {
             let buckets = |unit| Buckets::of(quota.given().filter(|given| given.unit == unit), now);
-            Shelf { requests: buckets(Unit::Requests), tokens: buckets(Unit::Tokens), lent: Batch::default() }
+            Shelf {
+                requests: buckets(Unit::Requests),
+                tokens: buckets(Unit::Tokens),
+                lent: Batch::default(),
+                told: Moment::START,
+            }
         })
     }
 }
 
-/// All limits of one kind.
+/// The limits of one kind: those that were given, or what a meter has learned.
 #[derive(Debug)]
-struct Buckets(Vec<Bucket>);
+struct Buckets {
+    all: Vec<Bucket>,
+    are_given: bool,
+}
 
 impl Buckets {
     /// Those that are given; else one of which nothing is known.
     fn of(given: impl Iterator<Item = Given>, now: Moment) -> Self {
         let mut all: Vec<_> = given.map(|given| Bucket::full(given.capacity, given.period, now)).collect();
-        if all.is_empty() {
+        let are_given = !all.is_empty();
+        if !are_given {
             all.push(Bucket::new());
         }
-        Self(all)
+        Self { all, are_given }
     }
 
     fn wait_for(&self, least: f64, now: Moment) -> Duration {
@@ -134,25 +151,27 @@ impl Buckets {
             let whole = bucket.limit().unwrap_or(f64::INFINITY);
             bucket.wait_for((least + margin(bucket)).min(whole.max(least)), now)
         };
-        self.0.iter().map(wait).max().unwrap_or_default()
+        self.all.iter().map(wait).max().unwrap_or_default()
     }
 
     /// What may be lent now.
     fn part(&self, least: f64, wanted: f64, now: Moment) -> f64 {
         let free = |bucket: &Bucket| bucket.level(now).map(|level| level.remaining - margin(bucket));
-        self.0.iter().filter_map(free).map(|free| free.min(wanted).max(least)).fold(wanted, f64::min)
+        self.all.iter().filter_map(free).map(|free| free.min(wanted).max(least)).fold(wanted, f64::min)
     }
 
     fn reserve(&mut self, amount: f64, now: Moment) {
-        self.0.iter_mut().for_each(|bucket| bucket.reserve(amount, now));
+        self.all.iter_mut().for_each(|bucket| bucket.reserve(amount, now));
     }
 
     fn refund(&mut self, amount: f64) {
-        self.0.iter_mut().for_each(|bucket| bucket.refund(amount));
+        self.all.iter_mut().for_each(|bucket| bucket.refund(amount));
     }
 
-    fn learn(&mut self, told: Option<Level>, lent: f64, now: Moment) {
-        self.0.iter_mut().for_each(|bucket| bucket.learn(told, lent, now));
+    fn learn(&mut self, told: Option<Level>, is_news: bool, lent: f64, now: Moment) {
+        if !self.are_given {
+            self.all.iter_mut().for_each(|bucket| bucket.learn(told, is_news, lent, now));
+        }
     }
 }
 
@@ -162,10 +181,73 @@ fn margin(bucket: &Bucket) -> f64 {
 }
 
 impl Bucket {
-    /// Where no limit was given: the one that a meter has learned. What was `lent` before, that meter knows only its part of.
-    fn learn(&mut self, told: Option<Level>, lent: f64, now: Moment) {
-        let Some(told) = told.filter(|told| self.limit().is_none() && told.refill_per_second > 0.0) else { return };
-        *self = Self::full(told.limit, told.limit / told.refill_per_second, now);
-        self.reserve((told.limit - told.remaining).max(lent).min(told.limit), now);
+    /// Takes in the limit that a meter has learned. What was `lent` before, that meter knows only its part of.
+    fn learn(&mut self, told: Option<Level>, is_news: bool, lent: f64, now: Moment) {
+        let Some(told) = told.filter(|told| told.refill_per_second > 0.0) else { return };
+        let (used, refill) = match self.level(now) {
+            None => ((told.limit - told.remaining).max(lent), told.refill_per_second),
+            // What is left stays, and so does the period: of the refill a meter leaves a part to the others.
+            Some(known) if is_news && told.limit != known.limit => {
+                (told.limit - known.remaining, told.limit / known.limit * known.refill_per_second)
+            }
+            Some(_) => return,
+        };
+        *self = Self::full(told.limit, told.limit / refill, now);
+        self.reserve(used.clamp(0.0, told.limit), now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(scope: &str, limit: Option<f64>, heard_ago: u64) -> Ask {
+        let level = |limit| Level { limit, remaining: limit, refill_per_second: limit / 60.0, resets_in: None };
+        Ask {
+            scope: ScopeName::new(scope, "", "", None),
+            least: Batch::new(1.0, 0.0),
+            wanted: Batch::new(1_000.0, 0.0),
+            requests: limit.map(level),
+            tokens: None,
+            more: Vec::new(),
+            heard: limit.map(|_| Duration::from_secs(heard_ago)),
+        }
+    }
+
+    fn requests(leased: Leased) -> f64 {
+        match leased {
+            Leased::Now(batch, _) => batch.requests,
+            Leased::Later(_) => 0.0,
+        }
+    }
+
+    /// What a server grants more, or less, all meters hear of by and by.
+    #[test]
+    fn a_limit_that_changes_is_followed_and_an_old_word_is_not() {
+        let store = MemoryStore::new(Quota::learned());
+        let start = Instant::now();
+        let lease = |limit: f64, heard_ago: u64, at: u64| {
+            let ask = ask("a", Some(limit), heard_ago);
+            requests(store.with(|levels| levels.lease(&ask, start + Duration::from_secs(at))))
+        };
+        assert_eq!(lease(300.0, 0, 0), 295.0, "all but a second's worth");
+        assert_eq!(lease(600.0, 0, 10), 50.0 - 10.0 + 5.0, "what came back at the old rate");
+        assert_eq!(lease(600.0, 0, 20), 100.0);
+        assert_eq!(lease(300.0, 15, 30), 100.0, "it was told so before the raise");
+        assert_eq!(lease(300.0, 0, 40), 105.0, "what had come back by now, less a second's worth");
+        assert_eq!(lease(300.0, 0, 50), 50.0, "at the rate of before");
+    }
+
+    #[test]
+    fn what_scopes_beyond_the_most_give_back_is_theirs_again() {
+        let store = MemoryStore::new(Quota::per_minute(crate::nz!(60)));
+        let start = Instant::now();
+        let lease = |scope: &str| requests(store.with(|levels| levels.lease(&ask(scope, None, 0), start)));
+        for scope in 0..MOST_SCOPES {
+            assert_eq!(lease(&scope.to_string()), 59.0);
+        }
+        assert_eq!((lease("one more"), lease("another")), (59.0, 0.0), "they share one");
+        store.give_back(&ask("one more", None, 0).scope, Batch::new(20.0, 0.0));
+        assert_eq!(lease("another"), 20.0);
     }
 }
