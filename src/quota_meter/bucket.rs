@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use super::{
-    known::{ASSUMED_PERIOD, Known, least},
+    known::{Known, least, seconds},
     moment::Moment,
     others::{Others, Sample},
     shape::Window,
 };
-use crate::limits::{Kind, Limit};
+use crate::limits::Limit;
 
 /// How much of the distance a level rises when the server reports more than is reckoned.
 /// Lower is taken at once: a raise may be a stale snapshot, and then costs 429s (quota tables: 6 % without this).
@@ -71,8 +71,7 @@ impl Bucket {
 
     /// A full bucket that holds so much and refills in so many seconds.
     pub(super) fn full(limit: f64, period: f64, now: Moment) -> Self {
-        let known = Known { level: limit, ..Known::new(limit, period, now) };
-        Self { known: Some(known), reserved: 0.0 }
+        Self { known: Some(Known::new(limit, period, now)), reserved: 0.0 }
     }
 
     /// What one that follows this one has to know of it.
@@ -207,21 +206,18 @@ impl Bucket {
         // Some say only what is left, and until when: that is what may be counted on.
         let at_least = || told.remaining.filter(|left| *left > 0.0 && told.reset.is_some() && self.known.is_none());
         if let Some(limit) = told.limit.or_else(at_least) {
-            self.set_limit(limit, now);
+            self.set_limit(limit, told, now);
         }
         let Some(known) = &mut self.known else { return };
-        let Some(remaining) = told.remaining.filter(|remaining| *remaining <= known.limit) else { return };
-        let is_first = known.level == f64::INFINITY;
-        // One of which nobody says when it ends is paced as a bucket.
-        if is_first && told.kind == Kind::Window && (told.reset.is_some() || told.period.is_some()) {
-            known.window = Some(Window::new(told.period, now));
-            known.reckon();
-        }
         known.advance(now);
+        let is_first = known.is_new && known.begin(told, seen, now);
+        let Some(remaining) = told.remaining.filter(|remaining| *remaining <= known.limit) else {
+            return known.hear_end(told, seen, now);
+        };
         if anew {
             known.at = now;
             known.others = Others::default();
-            known.window = known.window.take().map(|_| Window::new(told.period, now));
+            known.window = known.window.take().map(|_| Window::told_by(told, seen, now));
         }
         let unseen = self.reserved - mark;
         let mut anew = anew || is_first;
@@ -260,9 +256,11 @@ impl Bucket {
         self.known.as_ref().filter(|known| now.since(known.told) < age).map(|known| known.limit)
     }
 
-    fn set_limit(&mut self, limit: f64, now: Moment) {
+    fn set_limit(&mut self, limit: f64, told: &Limit, now: Moment) {
         let Some(known) = &mut self.known else {
-            self.known = Some(Known::new(limit, ASSUMED_PERIOD, now));
+            // What was sent may all have been of this period, if it is no more than one holds.
+            let level = if self.reserved <= limit { limit - self.reserved } else { limit };
+            self.known = Some(Known { level, ..Known::new(limit, seconds(told.period), now) });
             return;
         };
         known.told = known.told.max(now);
