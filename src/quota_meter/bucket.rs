@@ -39,7 +39,7 @@ pub(super) struct Heard {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Level {
-    /// The whole quota of a period.
+    /// The whole quota of a period; where the server names none, the most that it ever said was left.
     pub limit: f64,
     /// What may be sent now; below zero while the refill pays off what left too early.
     pub remaining: f64,
@@ -57,6 +57,7 @@ pub(super) struct Outline {
     period: f64,
     told: Moment,
     window: Option<Window>,
+    is_guess: bool,
 }
 
 impl Bucket {
@@ -82,6 +83,7 @@ impl Bucket {
             period: known.period,
             told: known.told,
             window: known.window.clone(),
+            is_guess: known.is_guess,
         })
     }
 
@@ -92,6 +94,11 @@ impl Bucket {
             .known
             .get_or_insert_with(|| Known { level: limit.min(whole.level), ..Known::new(limit, whole.period, now) });
         known.advance(now);
+        if whole.is_guess {
+            // More came to light than was thought to be there.
+            known.level += (limit - known.limit).max(0.0);
+        }
+        known.is_guess = whole.is_guess;
         known.limit = limit;
         known.period = whole.period;
         known.told = whole.told;
@@ -120,7 +127,7 @@ impl Bucket {
 
     /// What comes back in a second, on the whole, if it all does within so many seconds.
     pub(super) fn refill_within(&self, seconds: f64) -> Option<f64> {
-        self.refill().filter(|_| self.known.as_ref().is_some_and(|known| known.period <= seconds))
+        self.refill().filter(|_| self.known.as_ref().is_some_and(|known| known.period <= seconds && !known.is_guess))
     }
 
     /// What comes back in a second, on the whole.
@@ -203,10 +210,10 @@ impl Bucket {
     /// Takes in what an answer says.
     pub(super) fn reconcile(&mut self, told: &Limit, heard: Heard, now: Moment) {
         let Heard { seen, mark, own, anew } = heard;
-        // Some say only what is left, and until when: that is what may be counted on.
-        let at_least = || told.remaining.filter(|left| *left > 0.0 && told.reset.is_some() && self.known.is_none());
-        if let Some(limit) = told.limit.or_else(at_least) {
-            self.set_limit(limit, told, now);
+        match told.limit {
+            Some(limit) => self.set_limit(limit, told, now),
+            None if self.guess(told, heard, now) => return,
+            None => {}
         }
         let Some(known) = &mut self.known else { return };
         known.advance(now);
@@ -251,9 +258,37 @@ impl Bucket {
             if anew || estimate < known.level { estimate } else { known.level + raise * (estimate - known.level) };
     }
 
+    /// Takes in an answer that names no limit, where none is known: what it says is left, there is at the least, and no
+    /// more is counted on. Whether that is all it says.
+    #[cold]
+    fn guess(&mut self, told: &Limit, heard: Heard, now: Moment) -> bool {
+        let Heard { seen, mark, .. } = heard;
+        let Some(remaining) = told.remaining else { return false };
+        if self.known.is_none() && remaining <= 0.0 && told.reset.is_none() {
+            return true;
+        }
+        // One call was let in.
+        let guess = || Known { is_guess: true, ..Known::new(remaining.max(1.0), seconds(told.period), now) };
+        let known = self.known.get_or_insert_with(guess);
+        if known.is_guess {
+            known.guess(told, remaining, self.reserved - mark, seen, now);
+        }
+        known.is_guess
+    }
+
     /// The limit, if the server named it within the last `age`: an older word is worth another look.
     pub(super) fn limit_told_within(&self, age: Duration, now: Moment) -> Option<f64> {
-        self.known.as_ref().filter(|known| now.since(known.told) < age).map(|known| known.limit)
+        self.known.as_ref().filter(|known| !known.is_guess && now.since(known.told) < age).map(|known| known.limit)
+    }
+
+    /// The limit, if one was named.
+    pub(super) fn named_limit(&self) -> Option<f64> {
+        self.known.as_ref().filter(|known| !known.is_guess).map(|known| known.limit)
+    }
+
+    /// Whether neither the limit is known nor when there is more: what is left was told, and nothing else.
+    pub(super) fn is_vague(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.is_guess && known.window.is_none())
     }
 
     fn set_limit(&mut self, limit: f64, told: &Limit, now: Moment) {

@@ -54,6 +54,8 @@ pub(super) struct Known {
     pub(super) is_new: bool,
     /// An answer has told what is left.
     pub(super) is_heard: bool,
+    /// Nobody named the limit: it is the most that was ever left.
+    pub(super) is_guess: bool,
 }
 
 impl Known {
@@ -73,6 +75,7 @@ impl Known {
             shape: Shape::default(),
             is_new: true,
             is_heard: false,
+            is_guess: false,
         };
         known.reckon();
         known
@@ -128,9 +131,13 @@ impl Known {
     }
 
     fn wait_for_level(&self, amount: f64, now: Moment) -> Duration {
-        let missing = self.missing(amount, now);
+        let mut missing = self.missing(amount, now);
         if missing <= 0.0 {
             return Duration::ZERO;
+        }
+        if self.is_guess {
+            // More than is reckoned may come back at once: who waited for several periods would find that out too late.
+            missing = missing.min(self.limit);
         }
         if let Some(window) = &self.window {
             return window.wait_for(missing, self.limit, now);
@@ -145,6 +152,15 @@ impl Known {
     /// Takes in what the first answers say of its shape. Whether this is the first that tells what is left.
     #[cold]
     pub(super) fn begin(&mut self, told: &Limit, seen: Moment, now: Moment) -> bool {
+        self.take_shape(told, seen, now);
+        self.is_guess &= told.limit.is_none();
+        let is_first = told.remaining.is_some() && !self.is_heard;
+        self.is_heard |= is_first;
+        self.is_new = !self.is_heard || told.kind == Kind::Window && told.reset.is_none();
+        is_first
+    }
+
+    fn take_shape(&mut self, told: &Limit, seen: Moment, now: Moment) {
         if told.kind == Kind::Window && self.window.is_none() {
             let is_short = |period| told.remaining.is_some() || period <= LONGEST_UNENDED;
             if told.reset.is_some() || told.period.is_some_and(is_short) {
@@ -154,10 +170,27 @@ impl Known {
             self.period = seconds(told.period);
             self.reckon();
         }
-        let is_first = told.remaining.is_some() && !self.is_heard;
-        self.is_heard |= is_first;
-        self.is_new = !self.is_heard || told.kind == Kind::Window && told.reset.is_none();
-        is_first
+    }
+
+    /// Takes in how much is left of a limit that nobody names, and how much of that no answer can have counted yet.
+    ///
+    /// It is taken at once, more than was thought as well: what others take, of which little is known, the next says.
+    pub(super) fn guess(&mut self, told: &Limit, remaining: f64, unseen: f64, seen: Moment, now: Moment) {
+        self.advance(now);
+        if remaining > self.limit {
+            self.limit = remaining;
+            self.reckon();
+        }
+        self.take_shape(told, seen, now);
+        let mut since = self.refill * now.seconds_since(seen);
+        if let Some(window) = &mut self.window {
+            if window.hear(told.reset, told.period, seen, now).is_none() {
+                return;
+            }
+            self.period = window.seconds().unwrap_or(self.period);
+            since = 0.0;
+        }
+        self.level = least(remaining + since - unseen, self.limit);
     }
 
     /// Takes in an answer that does not say what is left, but may say until when.

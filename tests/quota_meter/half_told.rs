@@ -9,9 +9,11 @@ use futures_util::future::join_all;
 use http::{HeaderMap, Request};
 use tokio::time::{Instant, sleep, timeout};
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
-use tower_outbound::{BackoffRetryLayer, ErrorClassifyLayer, QuotaMeterLayer, provider::Generic};
+use tower_outbound::{
+    BackoffRetryLayer, ErrorClassifyLayer, QuotaMeterLayer, nz, provider::Generic, quota_meter::Quota,
+};
 
-use super::{Office, meter};
+use super::{Office, costing, meter};
 use crate::common::{Text, get, ms, reply, secs, settled};
 
 /// What is left, and the seconds until there is more, as the server spells it.
@@ -98,7 +100,10 @@ async fn a_policy_alone_is_paced_by_its_own_period() {
     for spell in [policy, older] {
         for begun in [0.0, 0.3, 0.7] {
             let run = Server { begun, ..Server::new(10, 1.0, spell) }.run(&meter(), 300).await;
-            assert!(run.seconds <= 33.0 && run.rejected <= 3, "begun {begun} s before: {run:?} where 30 s are possible");
+            assert!(
+                run.seconds <= 33.0 && run.rejected <= 3,
+                "begun {begun} s before: {run:?} where 30 s are possible"
+            );
         }
     }
 }
@@ -110,7 +115,9 @@ async fn a_policy_by_the_day_alone_is_a_bucket_until_its_end_is_told() {
     let told = |left: Option<&str>| {
         let mut reply = reply(200);
         put(reply.headers_mut(), "ratelimit-policy", r#""default";q=1000;w=86400"#);
-        left.inspect(|left| put(reply.headers_mut(), "ratelimit", left));
+        if let Some(left) = left {
+            put(reply.headers_mut(), "ratelimit", left);
+        }
         reply
     };
     let _calls = office.many(2);
@@ -123,4 +130,82 @@ async fn a_policy_by_the_day_alone_is_a_bucket_until_its_end_is_told() {
     let level = office.meter.snapshot().requests.unwrap();
     assert_eq!((level.remaining, level.refill_per_second), (600.0, 0.0));
     assert_eq!(level.resets_in.map(|resets| resets.as_secs()), Some(7_200));
+}
+
+/// What is left of the first window is not the limit of the others.
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_nobody_names_is_no_less_than_what_is_left() {
+    let ietf: Spell = |left, wait, headers| put(headers, "ratelimit", &format!(r#""default";r={left};t={wait}"#));
+    let older: Spell = |left, wait, headers| {
+        put(headers, "x-ratelimit-remaining", &left.to_string());
+        put(headers, "x-ratelimit-reset", &wait.to_string());
+    };
+    for spell in [ietf, older] {
+        // Two of the first hundred are left for 40 s, and 300 calls take three windows more.
+        let run = Server { begun: 20.0, used: 98, ..Server::new(100, 60.0, spell) }.run(&meter(), 300).await;
+        assert!(run.seconds <= 164.0 && run.rejected <= 12, "{run:?} where 160 s are possible");
+        assert_eq!(run.level, 100.0 - 1.0, "the most that was ever left");
+    }
+}
+
+/// Nothing left, and when there is more: that is waited for.
+#[tokio::test(start_paused = true)]
+async fn nothing_left_until_a_reset_is_believed_without_a_limit() {
+    let office = Office::new(meter());
+    let told = |left: u32, wait: u32| {
+        let mut reply = reply(200);
+        put(reply.headers_mut(), "ratelimit", &format!(r#""default";r={left};t={wait}"#));
+        reply
+    };
+    let first = office.call("first");
+    settled().await;
+    office.desk.answer("first", told(0, 30)).await;
+    first.await.unwrap().unwrap();
+    let _calls = office.many(10);
+    sleep(secs(29.0)).await;
+    assert_eq!(office.desk.open(), [""; 0]);
+    sleep(secs(2.0)).await;
+    assert_eq!(office.desk.open(), ["0"]);
+    office.desk.answer("0", told(7, 30)).await;
+    assert_eq!(office.desk.open().len(), 7);
+}
+
+/// Azure's good answers: what is left, and nothing else.
+#[tokio::test(start_paused = true)]
+async fn what_is_left_alone_keeps_calls_from_running_into_429s() {
+    let azure: Spell = |left, _, headers| put(headers, "x-ratelimit-remaining-requests", &left.to_string());
+    for given in [None, Some(Quota::per_minute(nz!(1_000)))] {
+        let layer = given.map_or_else(meter, |quota| meter().quota(quota));
+        let run = Server::new(100, 60.0, azure).run(&layer, 300).await;
+        assert!(run.seconds <= 150.0 && run.rejected <= 6, "{given:?}: {run:?} where 120 s are possible");
+    }
+}
+
+/// A call may take more tokens than were ever said to be left: that refuses nobody, and holds nobody up for long.
+#[tokio::test(start_paused = true)]
+async fn nobody_is_too_large_for_a_limit_that_is_but_guessed() {
+    let office = Office::new(meter());
+    let told = |left: u32| {
+        let mut reply = reply(200);
+        put(reply.headers_mut(), "x-ratelimit-remaining-tokens", &left.to_string());
+        reply
+    };
+    let first = office.call("first");
+    settled().await;
+    office.desk.answer("first", told(10)).await;
+    first.await.unwrap().unwrap();
+    let _whale = office.send(costing("whale", 5_000));
+    settled().await;
+    assert_eq!(office.desk.open(), ["whale"]);
+    let _next = office.send(costing("next", 500));
+    settled().await;
+    assert_eq!(office.desk.open(), ["whale"]);
+    // It says nothing of what is left.
+    office.desk.answer("whale", reply(500)).await;
+    sleep(secs(61.0)).await;
+    assert_eq!(office.desk.open(), ["next"]);
+    office.desk.answer("next", told(80_000)).await;
+    let _more = [office.send(costing("1", 40_000)), office.send(costing("2", 30_000))];
+    settled().await;
+    assert_eq!(office.desk.open(), ["1", "2"]);
 }
