@@ -25,6 +25,8 @@ use tower::BoxError;
 pub struct Call {
     pub(crate) seq: u64,
     pub(crate) start: Instant,
+    /// When this attempt was first sent, if it is not the first one.
+    pub(crate) began: Option<Instant>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) attempt: u32,
     pub(crate) resends: u32,
@@ -47,6 +49,7 @@ impl Call {
         Self {
             seq: next_seq(),
             start: Instant::now(),
+            began: None,
             deadline: None,
             attempt: 1,
             resends: 0,
@@ -73,6 +76,13 @@ impl Call {
     #[must_use]
     pub fn start(&self) -> Instant {
         self.start
+    }
+
+    /// When this attempt was first sent to the layers further in; sent again on an [`Again`] it is still the same attempt. Of the
+    /// first one it is the [`start`](Self::start).
+    #[must_use]
+    pub fn began(&self) -> Instant {
+        self.began.unwrap_or(self.start)
     }
 
     /// When the call is to be given up, if ever.

@@ -14,7 +14,7 @@ use tower_service::Service;
 use super::{
     ResponseFuture,
     settings::Settings,
-    trip::{Arrival, Trip},
+    trip::{Arrival, Made, Trip},
 };
 use crate::{body::Resend, kept::Kept};
 
@@ -87,7 +87,7 @@ where
             return ResponseFuture { attempt: Some(self.inner.call(request)), kept: None, trip: None };
         };
         let kept = Kept::of(&request);
-        arrival.mark(&mut request, settings, (1, 0), kept.is_some());
+        arrival.mark(&mut request, settings, Made::FIRST, kept.is_some());
         // In one piece and in place: what is kept is too large to be moved about.
         ResponseFuture {
             attempt: Some(self.inner.call(request)),

@@ -50,6 +50,8 @@ struct Past<RB> {
     report: RetryReport,
     /// Attempts and resends before the one under way: what is not sent after all does not count.
     made: (u32, u32),
+    /// When the attempt under way was first sent; `None` for the first of all.
+    began: Option<Instant>,
     last_wait: Duration,
     /// What the last retry took from the budget.
     withdrawn: Option<Withdrawn>,
@@ -61,6 +63,18 @@ struct Past<RB> {
     error: ApiError,
     /// It is among the kinds of the report. "Again" is only where it does not go again.
     is_told: bool,
+}
+
+/// The sending under way.
+#[derive(Clone, Copy)]
+pub(super) struct Made {
+    attempt: u32,
+    resends: u32,
+    began: Option<Instant>,
+}
+
+impl Made {
+    pub(super) const FIRST: Self = Self { attempt: 1, resends: 0, began: None };
 }
 
 /// A call as it comes to this layer.
@@ -91,10 +105,10 @@ impl Arrival {
     }
 
     /// Tells the layers further in, and the server if asked to, which attempt this is: so many attempts, this one
-    /// included, and so many resends; and whether the request is kept, to go again.
+    /// included, and so many resends, since when, if it is not the first; and whether the request is kept, to go again.
     #[inline(always)]
-    pub(super) fn mark<B>(&self, request: &mut Request<B>, settings: &Settings, made: (u32, u32), kept: bool) {
-        let (attempt, resends) = made;
+    pub(super) fn mark<B>(&self, request: &mut Request<B>, settings: &Settings, made: Made, kept: bool) {
+        let Made { attempt, resends, began } = made;
         if let Some(name) = &settings.count_header {
             // Left out of a map that is full.
             let _ = request.headers_mut().try_insert(name, HeaderValue::from(attempt - 1));
@@ -105,6 +119,7 @@ impl Arrival {
             request.extensions_mut().insert(Call {
                 seq,
                 start,
+                began,
                 deadline,
                 attempt,
                 resends,
@@ -132,11 +147,14 @@ impl<S, RB: Body> Trip<S, RB> {
     /// Marks the attempt that is sent now.
     pub(super) fn send<B>(&mut self, request: &mut Request<B>) {
         let past = self.setback.as_mut().map(|setback| setback.as_mut().project().past);
-        let made = past.map_or((1, 0), |past| {
+        let made = past.map_or(Made::FIRST, |past| {
             if let Some(unsent) = past.unsent.take() {
                 past.withdrawn = unsent.sent();
             }
-            (past.report.attempts, past.report.resends)
+            if past.report.attempts > past.made.0 {
+                past.began = Some(Instant::now());
+            }
+            Made { attempt: past.report.attempts, resends: past.report.resends, began: past.began }
         });
         self.arrival.mark(request, &self.shared.settings, made, true);
     }
@@ -268,6 +286,7 @@ impl<RB> Past<RB> {
         Self {
             report,
             made: (1, 0),
+            began: None,
             last_wait: Duration::ZERO,
             withdrawn: None,
             unsent: None,

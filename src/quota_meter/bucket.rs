@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use super::{
-    known::{ASSUMED_PERIOD, Known, least},
+    known::{Known, least, seconds},
     moment::Moment,
     others::{Others, Sample},
     shape::Window,
 };
-use crate::limits::{Kind, Limit};
+use crate::limits::Limit;
 
 /// How much of the distance a level rises when the server reports more than is reckoned.
 /// Lower is taken at once: a raise may be a stale snapshot, and then costs 429s (quota tables: 6 % without this).
@@ -39,7 +39,7 @@ pub(super) struct Heard {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Level {
-    /// The whole quota of a period.
+    /// The whole quota of a period; where the server names none, the most that it ever said was left.
     pub limit: f64,
     /// What may be sent now; below zero while the refill pays off what left too early.
     pub remaining: f64,
@@ -57,6 +57,7 @@ pub(super) struct Outline {
     period: f64,
     told: Moment,
     window: Option<Window>,
+    is_guess: bool,
 }
 
 impl Bucket {
@@ -66,8 +67,7 @@ impl Bucket {
 
     /// A full bucket that holds so much and refills in so many seconds.
     pub(super) fn full(limit: f64, period: f64, now: Moment) -> Self {
-        let known = Known { level: limit, ..Known::new(limit, period, now) };
-        Self { known: Some(known) }
+        Self { known: Some(Known::new(limit, period, now)) }
     }
 
     /// What one that follows this one has to know of it.
@@ -78,6 +78,7 @@ impl Bucket {
             period: known.period,
             told: known.told,
             window: known.window.clone(),
+            is_guess: known.is_guess,
         })
     }
 
@@ -88,6 +89,11 @@ impl Bucket {
             .known
             .get_or_insert_with(|| Known { level: limit.min(whole.level), ..Known::new(limit, whole.period, now) });
         known.advance(now);
+        if whole.is_guess {
+            // More came to light than was thought to be there.
+            known.level += (limit - known.limit).max(0.0);
+        }
+        known.is_guess = whole.is_guess;
         known.limit = limit;
         known.period = whole.period;
         known.told = whole.told;
@@ -116,7 +122,7 @@ impl Bucket {
 
     /// What comes back in a second, on the whole, if it all does within so many seconds.
     pub(super) fn refill_within(&self, seconds: f64) -> Option<f64> {
-        self.refill().filter(|_| self.known.as_ref().is_some_and(|known| known.period <= seconds))
+        self.refill().filter(|_| self.known.as_ref().is_some_and(|known| known.period <= seconds && !known.is_guess))
     }
 
     /// What comes back in a second, on the whole.
@@ -191,24 +197,21 @@ impl Bucket {
     /// Takes in what an answer says.
     pub(super) fn reconcile(&mut self, told: &Limit, heard: Heard, now: Moment) {
         let Heard { seen, mark, unseen, own, anew } = heard;
-        // Some say only what is left, and until when: that is what may be counted on.
-        let at_least = || told.remaining.filter(|left| *left > 0.0 && told.reset.is_some() && self.known.is_none());
-        if let Some(limit) = told.limit.or_else(at_least) {
-            self.set_limit(limit, now);
+        match told.limit {
+            Some(limit) => self.set_limit(limit, told, mark + unseen, now),
+            None if self.guess(told, heard, now) => return,
+            None => {}
         }
         let Some(known) = &mut self.known else { return };
-        let Some(remaining) = told.remaining.filter(|remaining| *remaining <= known.limit) else { return };
-        let is_first = known.level == f64::INFINITY;
-        // One of which nobody says when it ends is paced as a bucket.
-        if is_first && told.kind == Kind::Window && (told.reset.is_some() || told.period.is_some()) {
-            known.window = Some(Window::new(told.period, now));
-            known.reckon();
-        }
         known.advance(now);
+        let is_first = known.is_new && known.begin(told, seen, now);
+        let Some(remaining) = told.remaining.filter(|remaining| *remaining <= known.limit) else {
+            return known.hear_end(told, seen, now);
+        };
         if anew {
             known.at = now;
             known.others = Others::default();
-            known.window = known.window.take().map(|_| Window::new(told.period, now));
+            known.window = known.window.take().map(|_| Window::told_by(told, seen, now));
         }
         let mut anew = anew || is_first;
         if let Some(reset) = told.reset {
@@ -241,14 +244,45 @@ impl Bucket {
             if anew || estimate < known.level { estimate } else { known.level + raise * (estimate - known.level) };
     }
 
-    /// The limit, if the server named it within the last `age`: an older word is worth another look.
-    pub(super) fn limit_told_within(&self, age: Duration, now: Moment) -> Option<f64> {
-        self.known.as_ref().filter(|known| now.since(known.told) < age).map(|known| known.limit)
+    /// Takes in an answer that names no limit, where none is known: what it says is left, there is at the least, and no
+    /// more is counted on. Whether that is all it says.
+    #[cold]
+    fn guess(&mut self, told: &Limit, heard: Heard, now: Moment) -> bool {
+        let Heard { seen, unseen, .. } = heard;
+        let Some(remaining) = told.remaining else { return false };
+        if self.known.is_none() && remaining <= 0.0 && told.reset.is_none() {
+            return true;
+        }
+        // One call was let in.
+        let guess = || Known { is_guess: true, ..Known::new(remaining.max(1.0), seconds(told.period), now) };
+        let known = self.known.get_or_insert_with(guess);
+        if known.is_guess {
+            known.guess(told, remaining, unseen, seen, now);
+        }
+        known.is_guess
     }
 
-    fn set_limit(&mut self, limit: f64, now: Moment) {
+    /// The limit, if the server named it within the last `age`: an older word is worth another look.
+    pub(super) fn limit_told_within(&self, age: Duration, now: Moment) -> Option<f64> {
+        self.known.as_ref().filter(|known| !known.is_guess && now.since(known.told) < age).map(|known| known.limit)
+    }
+
+    /// The limit, if one was named.
+    pub(super) fn named_limit(&self) -> Option<f64> {
+        self.known.as_ref().filter(|known| !known.is_guess).map(|known| known.limit)
+    }
+
+    /// Whether neither the limit is known nor when there is more: what is left was told, and nothing else.
+    pub(super) fn is_vague(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.is_guess && known.window.is_none())
+    }
+
+    /// `taken`: all that was reserved so far.
+    fn set_limit(&mut self, limit: f64, told: &Limit, taken: f64, now: Moment) {
         let Some(known) = &mut self.known else {
-            self.known = Some(Known::new(limit, ASSUMED_PERIOD, now));
+            // What was sent may all have been of this period, if it is no more than one holds.
+            let level = if taken <= limit { limit - taken } else { limit };
+            self.known = Some(Known { level, ..Known::new(limit, seconds(told.period), now) });
             return;
         };
         known.told = known.told.max(now);

@@ -7,11 +7,21 @@ use super::{
     others::Others,
     shape::{Shape, Window, period},
 };
+use crate::limits::{Kind, Limit};
 
 /// Most APIs count by the minute; held until an answer says otherwise.
 pub(super) const ASSUMED_PERIOD: f64 = 60.0;
 /// A period that no answer has confirmed for so long is not believed any more.
 const UNCONFIRMED: Duration = Duration::from_secs(60);
+
+/// The longest window that is kept to by its length alone, where nobody says when it ends: the end of a longer one may be
+/// hours from where it is thought to be.
+const LONGEST_UNENDED: Duration = Duration::from_secs(60);
+
+/// The seconds of a period, as far as it is told.
+pub(super) fn seconds(told: Option<Duration>) -> f64 {
+    told.filter(|period| !period.is_zero()).map_or(ASSUMED_PERIOD, |period| period.as_secs_f64())
+}
 
 /// The lesser one; of two numbers it is one instruction, where `min` has to think of what is no number.
 #[inline]
@@ -46,6 +56,12 @@ pub(super) struct Known {
     pub(super) others: Others,
     pub(super) window: Option<Window>,
     pub(super) shape: Shape,
+    /// No answer has told yet what is left, or, of a window, when it ends.
+    pub(super) is_new: bool,
+    /// An answer has told what is left.
+    pub(super) is_heard: bool,
+    /// Nobody named the limit: it is the most that was ever left.
+    pub(super) is_guess: bool,
 }
 
 impl Known {
@@ -55,7 +71,7 @@ impl Known {
             period,
             refill: 0.0,
             held: 0.0,
-            level: f64::INFINITY,
+            level: limit,
             since: now,
             at: now,
             told: now,
@@ -63,6 +79,9 @@ impl Known {
             others: Others::default(),
             window: None,
             shape: Shape::default(),
+            is_new: true,
+            is_heard: false,
+            is_guess: false,
         };
         known.reckon();
         known
@@ -118,9 +137,13 @@ impl Known {
     }
 
     fn wait_for_level(&self, amount: f64, now: Moment) -> Duration {
-        let missing = self.missing(amount, now);
+        let mut missing = self.missing(amount, now);
         if missing <= 0.0 {
             return Duration::ZERO;
+        }
+        if self.is_guess {
+            // More than is reckoned may come back at once: who waited for several periods would find that out too late.
+            missing = missing.min(self.limit);
         }
         if let Some(window) = &self.window {
             return window.wait_for(missing, self.limit, now);
@@ -130,6 +153,60 @@ impl Known {
             .unwrap_or(Duration::MAX)
             .saturating_add(self.at.since(now))
             .saturating_add(Duration::from_nanos(1))
+    }
+
+    /// Takes in what the first answers say of its shape. Whether this is the first that tells what is left.
+    #[cold]
+    pub(super) fn begin(&mut self, told: &Limit, seen: Moment, now: Moment) -> bool {
+        self.take_shape(told, seen, now);
+        self.is_guess &= told.limit.is_none();
+        let is_first = told.remaining.is_some() && !self.is_heard;
+        self.is_heard |= is_first;
+        self.is_new = !self.is_heard || told.kind == Kind::Window && told.reset.is_none();
+        is_first
+    }
+
+    fn take_shape(&mut self, told: &Limit, seen: Moment, now: Moment) {
+        if told.kind == Kind::Window && self.window.is_none() {
+            let is_short = |period| told.remaining.is_some() || period <= LONGEST_UNENDED;
+            if told.reset.is_some() || told.period.is_some_and(is_short) {
+                self.window = Some(Window::told_by(told, seen, now));
+            }
+            // One of which nobody says when it ends is paced as a bucket.
+            self.period = seconds(told.period);
+            self.reckon();
+        }
+    }
+
+    /// Takes in how much is left of a limit that nobody names, and how much of that no answer can have counted yet.
+    ///
+    /// It is taken at once, more than was thought as well: what others take, of which little is known, the next says.
+    pub(super) fn guess(&mut self, told: &Limit, remaining: f64, unseen: f64, seen: Moment, now: Moment) {
+        self.advance(now);
+        if remaining > self.limit {
+            self.limit = remaining;
+            self.reckon();
+        }
+        self.take_shape(told, seen, now);
+        let mut since = self.refill * now.seconds_since(seen);
+        if let Some(window) = &mut self.window {
+            if window.hear(told.reset, told.period, seen, now).is_none() {
+                return;
+            }
+            self.period = window.seconds().unwrap_or(self.period);
+            since = 0.0;
+        }
+        self.level = least(remaining + since - unseen, self.limit);
+    }
+
+    /// Takes in an answer that does not say what is left, but may say until when.
+    #[cold]
+    pub(super) fn hear_end(&mut self, told: &Limit, seen: Moment, now: Moment) {
+        if let Some(window) = &mut self.window
+            && window.hear(told.reset, told.period, seen, now).is_some()
+        {
+            self.period = window.seconds().unwrap_or(self.period);
+        }
     }
 
     /// What the time until the reset tells of the period, and of bucket or window.

@@ -202,6 +202,10 @@ impl<V> QuotaMeterLayer<V> {
     /// The longest a call may have to wait for its turn: one whose turn would come later is
     /// [`Refused`](crate::Refused) at once, with the time; one whose turn turns out to be later, then. Default: no limit.
     ///
+    /// It is for an attempt, however often a 429 sends that back: a call that comes back has left what it did not wait before,
+    /// with the sendings that were rejected counted as waiting. Another attempt, after a failure that is not the quota's, has all
+    /// of it anew.
+    ///
     /// The deadline of a [`Call`](crate::Call) limits the wait of its request alike.
     ///
     /// The builder's calls make a new, empty quota: set up the layer before it is cloned or applied.

@@ -23,6 +23,40 @@ pub(super) fn named_outside<'a>(request: &RequestView<'a>) -> Option<&'a str> {
     extension.or_else(|| model_in_path(request.uri().path()))
 }
 
+/// What GitHub limits apart, by its own names, with the last parts of the paths that take from it; `*` is any part.
+/// Source: <https://docs.github.com/en/rest/rate-limit/rate-limit>.
+const GITHUB_ENDPOINTS: [(&str, &[&str]); 6] = [
+    ("integration_manifest", &["app-manifests", "*", "conversions"]),
+    ("dependency_snapshots", &["dependency-graph", "snapshots"]),
+    ("code_scanning_upload", &["code-scanning", "sarifs"]),
+    ("actions_runner_registration", &["actions", "runners", "registration-token"]),
+    ("audit_log", &["orgs", "*", "audit-log"]),
+    ("audit_log", &["enterprises", "*", "audit-log"]),
+];
+
+/// The resource of GitHub's that a request takes from. An Enterprise server has a prefix, `/api/v3`
+/// or, for GraphQL, `/api`.
+pub(super) fn github_resource(path: &str) -> &'static str {
+    let rest = path.strip_prefix("/api/v3").unwrap_or(path);
+    if matches!(path, "/graphql" | "/api/graphql") {
+        return "graphql";
+    }
+    if rest.starts_with("/search/code") {
+        return "code_search";
+    }
+    if rest.starts_with("/search/") {
+        return "search";
+    }
+    if rest.starts_with("/scim/") {
+        return "scim";
+    }
+    let ends_so = |parts: &[&str]| {
+        let mut ends = path.trim_end_matches('/').rsplit('/');
+        parts.iter().rev().all(|part| ends.next().is_some_and(|end| *part == "*" || end == *part))
+    };
+    GITHUB_ENDPOINTS.iter().find(|(_, parts)| ends_so(parts)).map_or("core", |(resource, _)| *resource)
+}
+
 /// As every spelling of it is: in lower case, and without the port that goes without saying.
 pub(super) fn host<'a>(request: &RequestView<'a>) -> Cow<'a, str> {
     let header = || request.headers().get(http::header::HOST)?.to_str().ok();

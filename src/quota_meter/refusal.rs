@@ -13,7 +13,7 @@ pub enum Refusal {
     TooLong {
         /// When its turn would come.
         expected: Duration,
-        /// The longest that it, or the meter's setting, allows.
+        /// The longest that it, or the meter's setting, allows: of a call that a 429 sent back, what is left of that.
         limit: Duration,
     },
     /// As many calls wait already as may.

@@ -229,25 +229,24 @@ impl Scope {
         self.lock().core.succeed_untimed(id)
     }
 
-    /// A call that goes, waits or is refused.
-    pub(super) fn arrive(self: Arc<Self>, call: &Arriving, deadline: Option<Instant>) -> Entry {
+    /// A call that goes, waits no longer than `limit`, or is refused.
+    pub(super) fn arrive(self: Arc<Self>, call: &Arriving, limit: Option<Duration>) -> Entry {
         let held = match self.book.today() {
             Some(today) => self.with_rate(|core, rate, _, _| self.hold(core, rate.cost(call.demand), today)),
             None => Ok(0.0),
         };
         match held {
-            Ok(money) => self.line_up(call, Load { bytes: call.demand.bytes, money }, deadline),
+            Ok(money) => self.line_up(call, Load { bytes: call.demand.bytes, money }, limit),
             Err(refusal) => Entry::Refused(refusal),
         }
     }
 
-    fn line_up(self: Arc<Self>, call: &Arriving, mut load: Load, deadline: Option<Instant>) -> Entry {
+    fn line_up(self: Arc<Self>, call: &Arriving, mut load: Load, limit: Option<Duration>) -> Entry {
         self.recall_permits();
         let arrival = self.with_rate(|core, rate, now, wakes| {
-            let deadline = deadline.map(|deadline| core.clock.moment(deadline));
             let Arriving { class, seq, had_its_turn, demand } = *call;
             let comer = Comer { class, seq, had_its_turn, cost: rate.cost(demand), sure: demand.tokens.sure() };
-            let arrival = core.arrive(now, &comer, deadline, wakes);
+            let arrival = core.arrive(now, &comer, limit, wakes);
             if let Arrival::Go(id) = arrival {
                 core.sent(now, id);
             }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{
     RequestView, ScopeName, Settings,
     book::Book,
-    parts::{Key, LONGEST, host, named_outside},
+    parts::{Key, LONGEST, github_resource, host, named_outside},
     scope::Scope,
     scoping::{By, Parts, Scoping},
 };
@@ -102,7 +102,7 @@ pub(super) enum Foreseen {
 impl Scopes {
     pub(super) fn new(settings: Settings, book: Arc<Book>) -> Self {
         let found = match settings.scoping.0 {
-            By::Parts(Parts { host: false, key: false, model: false }) => {
+            By::Parts(Parts { host: false, key: false, model: false, github: false }) => {
                 Found::One(Scope::new(ScopeName::default(), settings.clone(), Arc::clone(&book)))
             }
             _ => Found::Many(Mutex::default()),
@@ -120,6 +120,7 @@ impl Scopes {
     /// The model, where it tells scopes apart and is known without the body.
     pub(super) fn model_outside<'a>(&self, request: &RequestView<'a>) -> Option<&'a str> {
         match &self.settings.scoping.0 {
+            By::Parts(parts) if parts.github => Some(github_resource(request.uri().path())),
             By::Parts(parts) if parts.model => named_outside(request),
             _ => None,
         }
@@ -192,7 +193,8 @@ impl Scopes {
         match &self.settings.scoping.0 {
             By::Parts(parts) => {
                 let host = if parts.host { host(request) } else { "".into() };
-                let model = model.filter(|model| parts.model && model.len() <= LONGEST).unwrap_or_default();
+                let model =
+                    model.filter(|model| (parts.model || parts.github) && model.len() <= LONGEST).unwrap_or_default();
                 let key = if parts.key { Key::of(request) } else { None };
                 hasher.write(host.as_bytes());
                 hasher.write_u8(0xff);

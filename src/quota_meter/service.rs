@@ -4,6 +4,7 @@ use std::{
     marker::PhantomData,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http::{Request, Response};
@@ -107,15 +108,13 @@ impl<S, V> QuotaMeter<S, V> {
         }
         let call = request.extensions().get::<Call>();
         let seq = call.map_or_else(next_seq, Call::seq);
-        let deadline = call.and_then(Call::deadline);
+        let limit = longest_wait(call, self.shared.settings.max_wait);
         let had_its_turn = call.is_some_and(|call| call.resends() > 0);
         let class = Shared::class(&request);
-        match scope.arrive(&Arriving { class, seq, had_its_turn, demand }, deadline) {
+        match scope.arrive(&Arriving { class, seq, had_its_turn, demand }, limit) {
             Entry::Go(flight) => ResponseFuture::sent(self.inner.call(request), flight),
             Entry::Wait(waiter) => {
                 let lease = call.and_then(Call::lease).cloned();
-                let limit = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-                let limit = limit.into_iter().chain(self.shared.settings.max_wait).min();
                 // The ready service goes, and with it any permit it holds: a call in line must not keep others out.
                 self.inner = self.inner.clone();
                 ResponseFuture::waiting(waiter, self.inner.clone(), request, lease, limit)
@@ -152,4 +151,16 @@ impl<S, V> QuotaMeter<S, V> {
         let (permit, call) = (Box::new(permit), Box::new(scope.name().clone()));
         ResponseFuture::refused(Refusal::OtherPermit { permit, call, expected }.into())
     }
+}
+
+/// The longest that a call may wait from now on.
+///
+/// `max_wait` is for all sendings of an attempt together: what one that a 429 sent back has waited, it need not wait again.
+/// The way there and back of those sendings is in it, for they got nothing else; what a retry does between attempts is not.
+fn longest_wait(call: Option<&Call>, max_wait: Option<Duration>) -> Option<Duration> {
+    let now = Instant::now();
+    let until_deadline = call.and_then(Call::deadline).map(|deadline| deadline.saturating_duration_since(now));
+    let came_back = call.filter(|call| call.resends() > 0);
+    let waited = came_back.map_or(Duration::ZERO, |call| now.saturating_duration_since(call.began()));
+    until_deadline.into_iter().chain(max_wait.map(|max_wait| max_wait.saturating_sub(waited))).min()
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::moment::Moment;
+use crate::limits::Limit;
 
 /// The periods that APIs count by, in seconds.
 const USUAL_PERIODS: [f64; 4] = [1.0, 60.0, 3600.0, 86400.0];
@@ -55,6 +56,16 @@ impl Window {
         let known = length.unwrap_or(Duration::ZERO);
         // The first answer sets it.
         Self { since: now, resets: now, length: known, is_told: length.is_some() }
+    }
+
+    /// One of which a first answer says this. Where that is not when it ends, it began when the answer was given.
+    pub(super) fn told_by(told: &Limit, seen: Moment, now: Moment) -> Self {
+        let mut window = Self::new(told.period, now);
+        if told.reset.is_none() {
+            window.resets = seen;
+            window.roll(now);
+        }
+        window
     }
 
     /// Seconds from one reset to the next, where they are known.

@@ -10,7 +10,7 @@ use tower_outbound::{
 };
 
 use super::{Stack, ended, refusal, report};
-use crate::common::{later, named, reply, secs, settled, told_limit, with};
+use crate::common::{later, ms, named, reply, secs, settled, told_limit, with};
 
 fn due_in(seconds: f64) -> Call {
     Call::now().with_deadline(Instant::now() + secs(seconds))
@@ -85,6 +85,31 @@ async fn the_meters_own_longest_wait_is_such_a_deadline_too() {
     let answer = ended(call).await;
     assert_eq!((answer.as_ref().unwrap().status().as_u16(), report(&answer).stopped), (500, Some(StopReason::Refused)));
     assert!(matches!(refusal(&ended(stack.call("newcomer")).await), Refusal::TooLong { .. }));
+}
+
+/// However often it is sent back, it waits no longer in all; another attempt has all of the time anew.
+#[tokio::test(start_paused = true)]
+async fn what_a_call_waited_before_its_429s_counts() {
+    let mut stack = Stack::new();
+    stack.meter = stack.meter.max_wait(secs(18.0));
+    let (call, start) = (stack.call("a"), Instant::now());
+    settled().await;
+    stack.desk.answer("a", reply(500)).await;
+    let mut sent = 1;
+    while !call.is_finished() {
+        assert!(start.elapsed() < secs(60.0), "it has waited for a minute");
+        sleep(ms(100)).await;
+        if stack.desk.count() > sent {
+            sent = stack.desk.count();
+            stack.desk.answer("a", later("3")).await;
+        }
+    }
+    let answer = ended(call).await;
+    assert_eq!((answer.as_ref().unwrap().status().as_u16(), report(&answer).stopped), (429, Some(StopReason::Refused)));
+    let calls = stack.desk.calls("a");
+    let waited = start.elapsed() - (calls[1].began() - start);
+    assert!(calls[1].began() > start && calls.iter().skip(1).all(|call| call.began() == calls[1].began()));
+    assert!(report(&answer).resends >= 2 && waited <= secs(18.1), "{waited:?}: {:?}", report(&answer));
 }
 
 /// A batch may take hours: no call dies in line of old age.

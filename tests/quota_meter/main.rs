@@ -12,6 +12,7 @@ mod dropped;
 mod garbage;
 mod gate;
 mod given;
+mod half_told;
 mod handle;
 mod held;
 mod interleavings;

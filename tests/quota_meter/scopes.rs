@@ -294,3 +294,47 @@ async fn a_request_for_the_limit_of_one_scope_is_too_large_there_alone() {
     settled().await;
     assert_eq!(office.sent_after(1), ["large"]);
 }
+
+/// A search that has used up its 30 a minute holds up no call that has 5,000 an hour.
+#[tokio::test(start_paused = true)]
+async fn githubs_resources_are_limited_apart() {
+    let by_resource = Scoping::one().per_host().per_key().per_github_resource();
+    let office = Office::new(meter().scoping(by_resource));
+    let get = |uri: &str| {
+        let mut request = ask(uri, uri, "Bearer k", "");
+        *request.method_mut() = http::Method::GET;
+        request
+    };
+    let search = "https://api.github.com/search/issues?q=a";
+    used_up(&office, get(search)).await;
+    let uris = [
+        "https://api.github.com/repos/a/b",
+        "https://api.github.com/search/code?q=a",
+        "https://api.github.com/graphql",
+        "https://api.github.com/repos/a/b/code-scanning/sarifs",
+        "https://api.github.com/app-manifests/c0de/conversions",
+        "https://github.example/api/v3/repos/search/graphql",
+        "https://github.example/api/v3/search/issues",
+        "https://github.example/api/graphql",
+    ];
+    let _calls: Vec<_> = uris.iter().chain(&[search]).map(|uri| office.send(get(uri))).collect();
+    settled().await;
+    assert_eq!(office.sent_after(1), uris);
+    let scopes = office.meter.handle().scopes();
+    let mut resources: Vec<_> = scopes.iter().map(|scope| (scope.scope.host(), scope.scope.model())).collect();
+    resources.sort_unstable();
+    assert_eq!(
+        resources,
+        [
+            ("api.github.com", "code_scanning_upload"),
+            ("api.github.com", "code_search"),
+            ("api.github.com", "core"),
+            ("api.github.com", "graphql"),
+            ("api.github.com", "integration_manifest"),
+            ("api.github.com", "search"),
+            ("github.example", "core"),
+            ("github.example", "graphql"),
+            ("github.example", "search"),
+        ]
+    );
+}

@@ -34,6 +34,8 @@ const LONGEST_STREAK: (u32, u32) = (2, 16);
 /// When for so long no answer came and the limits let nobody go, one call goes to look whether they are still so: what a
 /// server once said must not hold for ever. Twice as long with each that is refused, up to [`LONGEST_PATIENCE`].
 pub(super) const PATIENCE: Duration = Duration::from_secs(3600);
+/// So many times sooner where how much comes back, and when, is but guessed.
+const PATIENCE_FOR_A_GUESS: u32 = 60;
 pub(super) const LONGEST_PATIENCE: Duration = Duration::from_secs(24 * 3600);
 /// A probe that has not been heard of for so long is held by somebody who does not poll it: another goes.
 const PROBE_TIME: Duration = Duration::from_secs(600);
@@ -133,13 +135,15 @@ impl Core {
         }
         // Not by the pace: that is our own, and waits for the last gate.
         let one = self.announced_wait(now, flight.cost);
+        let is_vague = self.is_vague();
         let base = match hint {
             Some(hint) => hint.max(one),
-            None if one.is_zero() => BLIND_GATE,
+            None if one.is_zero() || is_vague => BLIND_GATE.max(one),
             None => one,
         };
         let is_told = limits.requests.is_some_and(|told| told.remaining.is_some())
             || limits.tokens.is_some_and(|told| told.remaining.is_some());
+        let is_told = is_told && !is_vague;
         let longest_streak = if is_told { LONGEST_STREAK.0 } else { LONGEST_STREAK.1 };
         // A window is whole again for all at once: nothing is gained by coming later.
         let is_window = self.requests.is_window() && !self.requests.holds(flight.cost.requests, now);
@@ -217,7 +221,8 @@ impl Core {
     /// out of all reason.
     pub(super) fn looks_from(&self) -> Moment {
         let named = self.gate.named.filter(|named| named.since(self.heard) <= LONGEST_PATIENCE);
-        named.unwrap_or(self.heard).max(self.heard + self.patience)
+        let patience = if self.is_vague() { self.patience / PATIENCE_FOR_A_GUESS } else { self.patience };
+        named.unwrap_or(self.heard).max(self.heard + patience)
     }
 
     /// Whether it is time that one call looks, whatever the server said.

@@ -122,8 +122,8 @@ impl Core {
     /// refused for a guess.
     pub(super) fn fitted(&self, cost: Cost, sure: Sure) -> Cost {
         let limit = |unit| {
-            let more = self.more.iter().filter(|more| more.unit == unit).filter_map(|more| more.bucket.limit());
-            let usual = self.tokens.limit().filter(|_| unit == Unit::Tokens);
+            let more = self.more.iter().filter(|more| more.unit == unit).filter_map(|more| more.bucket.named_limit());
+            let usual = self.tokens.named_limit().filter(|_| unit == Unit::Tokens);
             more.chain(usual).fold(f64::INFINITY, f64::min)
         };
         match sure {
@@ -324,6 +324,11 @@ impl Core {
             let heard = Heard { seen, mark, unseen, own: f64::INFINITY, anew: flight.anew };
             more.bucket.reconcile(&dimension.limit, heard, now);
         }
+    }
+
+    /// Whether of one of them no more is known than what was left.
+    pub(super) fn is_vague(&self) -> bool {
+        self.requests.is_vague() || self.tokens.is_vague() || self.more.iter().any(|more| more.bucket.is_vague())
     }
 
     pub(super) fn is_known(&self) -> bool {

@@ -87,22 +87,22 @@ pub(super) enum WaiterState {
 }
 
 impl Core {
-    /// A call comes: it goes, waits, or is refused.
+    /// A call comes: it goes, waits no longer than `limit`, or is refused.
     pub(in crate::quota_meter) fn arrive(
         &mut self,
         now: Moment,
         call: &Comer,
-        deadline: Option<Moment>,
+        limit: Option<Duration>,
         wakes: &mut Wakes,
     ) -> Arrival {
-        let arrival = self.admit(now, call, deadline, wakes);
+        let arrival = self.admit(now, call, limit, wakes);
         if matches!(arrival, Arrival::Refused(_)) {
             self.counts.refused += 1;
         }
         arrival
     }
 
-    pub(super) fn admit(&mut self, now: Moment, call: &Comer, deadline: Option<Moment>, wakes: &mut Wakes) -> Arrival {
+    pub(super) fn admit(&mut self, now: Moment, call: &Comer, limit: Option<Duration>, wakes: &mut Wakes) -> Arrival {
         let Comer { class, seq, had_its_turn, cost, sure } = *call;
         let cost = self.fitted(cost, sure);
         if let Some(refusal) = self.refusal_while_spent(now).or_else(|| self.never_fits(now, cost)) {
@@ -122,8 +122,6 @@ impl Core {
         if !had_its_turn && self.waiters.len() >= self.settings.max_queue.get() {
             return Arrival::Refused(Refusal::QueueFull { waiting: self.waiters.len(), expected });
         }
-        let limit = deadline.map(|deadline| deadline.since(now));
-        let limit = limit.into_iter().chain(self.settings.max_wait).min();
         if let (Some(expected), Some(limit)) = (expected, limit)
             && expected > limit
         {
