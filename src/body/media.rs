@@ -34,6 +34,7 @@ impl Media {
 }
 
 /// Whether it is said to be something else than JSON: a file, a form.
+#[cfg(feature = "quota-meter")]
 pub(crate) fn is_no_json(headers: &HeaderMap) -> bool {
     let is_json = |kind: &HeaderValue| kind == "application/json" || Media::named(kind) == Some(Media::Json);
     headers.get(CONTENT_TYPE).is_some_and(|kind| !is_json(kind))

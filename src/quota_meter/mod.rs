@@ -71,6 +71,7 @@ mod queue;
 mod quota;
 mod rate;
 mod refusal;
+mod reported;
 mod scan;
 mod scope;
 mod scopes;

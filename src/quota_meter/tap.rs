@@ -7,7 +7,8 @@ use memchr::memchr;
 
 use super::{
     members::Members,
-    scan::{Reported, Scanner, says_nothing},
+    reported::{Reported, says_nothing},
+    scan::Scanner,
     scope::Scope,
     usage::{Pending, Usage},
 };

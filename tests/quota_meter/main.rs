@@ -19,6 +19,7 @@ mod interleavings;
 mod learning;
 mod names;
 mod order;
+mod passing;
 mod permits;
 mod priority;
 mod readiness;

@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Request};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use tower::{Layer, Service, service_fn};
 use tower_outbound::{
     QuotaMeterLayer, TokenCost, nz,
     quota_meter::{Estimate, Price, Quota, Scoping},
 };
 
-use super::{Office, meter};
+use super::{Office, meter, usage::whole};
 use crate::common::{Reply, Text, limits, named, reply, settled, with};
 
 const FORM: &str = "multipart/form-data; boundary=x";
@@ -35,14 +35,6 @@ fn meters() -> [QuotaMeterLayer; 2] {
     [meter(), meter().scoping(Scoping::one()).estimate(Estimate::by_length())]
 }
 
-async fn answered(office: &Office, request: Request<Text>, answer: Reply) {
-    let name = request.headers()["x-name"].to_str().unwrap().to_owned();
-    let call = office.send(request);
-    settled().await;
-    office.desk.answer(&name, answer).await;
-    call.await.unwrap().unwrap().into_body().collect().await.unwrap();
-}
-
 #[tokio::test(start_paused = true)]
 async fn waits_for_no_tokens() {
     for layer in meters() {
@@ -59,7 +51,7 @@ async fn waits_for_no_tokens() {
 async fn takes_nothing_of_a_limit_that_the_server_names() {
     for layer in meters() {
         let office = Office::new(layer);
-        answered(&office, named("first"), limits(json("{}"), "tokens", 60_000, 60_000, "0s")).await;
+        whole(&office, named("first"), limits(json("{}"), "tokens", 60_000, 60_000, "0s")).await;
         let _upload = office.send(upload("a", Some(FORM)));
         settled().await;
         assert_eq!(office.meter.snapshot().tokens.unwrap().remaining, 60_000.0);
@@ -71,11 +63,11 @@ async fn costs_nothing_unless_its_answer_says_so() {
     for layer in meters() {
         let office = Office::new(layer.price("", Price::per_million(10.0, 10.0)).budget_per_day(20.0));
         for n in 0..3 {
-            answered(&office, upload(&n.to_string(), Some(FORM)), json(r#"{"id":"file-1"}"#)).await;
+            whole(&office, upload(&n.to_string(), Some(FORM)), json(r#"{"id":"file-1"}"#)).await;
         }
         assert_eq!(office.meter.handle().totals().of_today().money, 0.0);
         let transcript = r#"{"text":"Hello","usage":{"input_tokens":400000,"output_tokens":100000}}"#;
-        answered(&office, upload("said", Some(FORM)), json(transcript)).await;
+        whole(&office, upload("said", Some(FORM)), json(transcript)).await;
         assert_eq!(office.meter.handle().totals().of_today().money, 5.0);
     }
 }
@@ -102,7 +94,7 @@ async fn teaches_nothing_of_the_length_of_a_token() {
             Some(cost) => with(request, cost),
             None => request,
         };
-        answered(&office, request, json(r#"{"usage":{"input_tokens":10,"output_tokens":0}}"#)).await;
+        whole(&office, request, json(r#"{"usage":{"input_tokens":10,"output_tokens":0}}"#)).await;
         let before = left(&office);
         let _prompt = office.send(named("b").map(|_| Full::new("x".repeat(4_000).into())));
         settled().await;
