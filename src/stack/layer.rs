@@ -1,6 +1,11 @@
 //! [`Stack`]: the settings of a whole stack, as one layer.
 
-use std::{error::Error, fmt, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use http::Request;
 use tower::util::option_layer;
@@ -35,6 +40,7 @@ pub fn openai() -> Stack {
         max_elapsed: None,
         quota: QuotaMeterLayer::new(),
         classify: ErrorClassifyLayer::new(OpenAi),
+        front: OnceLock::new(),
     }
     .renewed()
 }
@@ -57,9 +63,16 @@ pub struct Stack {
     max_elapsed: Option<Duration>,
     quota: QuotaMeterLayer,
     classify: ErrorClassifyLayer,
+    /// Made once for all services: a client may layer anew for each call.
+    front: OnceLock<Arc<Front>>,
 }
 
 impl Stack {
+    /// To be called by whatever changes what the front is made of.
+    fn changed(self) -> Self {
+        Self { front: OnceLock::new(), ..self }
+    }
+
     fn renewed(mut self) -> Self {
         if !self.own_key_check {
             self.key_check = match (&self.key, &self.base) {
@@ -67,7 +80,7 @@ impl Stack {
                 _ => None,
             };
         }
-        self
+        self.changed()
     }
 
     /// This key. Default: that in `OPENAI_API_KEY`. What is wrong with it, [`checked`](Self::checked) says. With a
@@ -105,7 +118,7 @@ impl Stack {
     #[must_use]
     pub fn request_check(mut self, request_check: RequestCheckLayer) -> Self {
         self.request_check = request_check;
-        self
+        self.changed()
     }
 
     /// Another retry.
@@ -123,14 +136,14 @@ impl Stack {
     #[must_use]
     pub fn key_check(mut self, key_check: KeyCheckLayer) -> Self {
         (self.key_check, self.own_key_check) = (Some(key_check), true);
-        self
+        self.changed()
     }
 
     /// Another meter: one shared with other stacks, or with limits of its own.
     #[must_use]
     pub fn quota(mut self, quota: QuotaMeterLayer) -> Self {
         self.quota = quota;
-        self
+        self.changed()
     }
 
     /// Another reading of failures, for another provider or for streams.
@@ -235,14 +248,16 @@ impl Stack {
         tower_layer::Stack::new(self, fallback)
     }
 
-    fn front(&self) -> Front {
-        Front {
-            base: self.base.clone().ok(),
-            fault: self.fault(),
-            request_check: self.request_check.clone(),
-            keys: self.key_check.clone(),
-            meter: self.quota.handle(),
-        }
+    fn front(&self) -> &Arc<Front> {
+        self.front.get_or_init(|| {
+            Arc::new(Front {
+                base: self.base.clone().ok(),
+                fault: self.fault(),
+                request_check: self.request_check.clone(),
+                keys: self.key_check.clone(),
+                meter: self.quota.handle(),
+            })
+        })
     }
 
     fn fault(&self) -> Option<StackFault> {
@@ -260,7 +275,7 @@ impl<S: Clone> Layer<S> for Stack {
     fn layer(&self, inner: S) -> Self::Service {
         let metered = self.quota.layer(self.classify.layer(inner));
         let keyed = option_layer(self.key_check.clone()).layer(metered);
-        StackService { inner: self.retry.layer(keyed), front: Arc::new(self.front()) }
+        StackService { inner: self.retry.layer(keyed), front: Arc::clone(self.front()) }
     }
 }
 

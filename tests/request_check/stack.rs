@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
+use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_outbound::{
     ApiKey, BackoffRetryLayer, ErrorClassifyLayer, ErrorKind, KeyCheckLayer, Origin, QuotaMeterLayer, failure,
     mock::{MockApi, Script, ok, status},
@@ -88,4 +88,19 @@ async fn a_refused_request_keeps_no_permit() {
     let call = async { crate::common::ready(&mut other).await.call(json("https://api.example/", "{}")).await };
     let answer = tokio::time::timeout(crate::common::secs(60.0), call).await.expect("no deadlock");
     assert_eq!(answer.unwrap().status(), 200);
+}
+
+/// One that has made services already may be changed: those that it makes then go by what holds then.
+#[tokio::test(start_paused = true)]
+async fn a_stack_that_is_in_use_may_be_changed() {
+    let script = Script::new().otherwise(ok("{}"));
+    let send = async |stack: &stack::Stack, body| {
+        stack.layer(script.clone()).oneshot(json("/chat/completions", body)).await.unwrap();
+    };
+    let first = stack::openai().base_url("https://one.example/v1").api_key("sk-test-0123456789");
+    send(&first, HELLO).await;
+    send(&first.clone().base_url("https://other.example/v1"), HELLO).await;
+    send(&first.request_check(RequestCheckLayer::new()), "{}").await;
+    let hosts: Vec<_> = script.calls().iter().map(|sent| sent.uri.host().unwrap().to_owned()).collect();
+    assert_eq!(hosts, ["one.example", "other.example", "one.example"]);
 }
