@@ -4,7 +4,7 @@ use std::{
     fmt::{self, Display, Write},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -19,17 +19,6 @@ use crate::quota::{counts, levels};
 #[derive(Debug)]
 pub(crate) struct Metrics {
     start: Instant,
-    /// A thread has one to itself, if they are not too many: two that count in one place wait for each other.
-    shards: [Counts; SHARDS],
-}
-
-/// More threads than that share what is there.
-const SHARDS: usize = 8;
-
-/// Some of the calls: what is counted is the sum of all, of which one alone may be less than nothing.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Counts {
     in_flight: AtomicU64,
     /// What callers got, the gateway's own answers included.
     answers: Statuses,
@@ -48,7 +37,18 @@ struct Counts {
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { start: Instant::now(), shards: Default::default() }
+        Self {
+            start: Instant::now(),
+            in_flight: AtomicU64::default(),
+            answers: Statuses::default(),
+            abandoned: AtomicU64::default(),
+            own: AtomicU64::default(),
+            upstream: Statuses::default(),
+            upstream_errors: AtomicU64::default(),
+            retries: AtomicU64::default(),
+            resends: AtomicU64::default(),
+            until_head: Histogram::default(),
+        }
     }
 }
 
@@ -67,23 +67,23 @@ pub(crate) struct Totals {
 impl Metrics {
     /// A call has come; it is in flight until what this returns is dropped.
     pub(crate) fn begin(self: &Arc<Self>) -> InFlight {
-        self.mine().in_flight.fetch_add(1, Relaxed);
+        self.in_flight.fetch_add(1, Relaxed);
         InFlight { metrics: Arc::clone(self), start: Instant::now(), is_answered: false }
     }
 
     pub(crate) fn answered_upstream(&self, status: Option<StatusCode>) {
         match status {
-            Some(status) => self.mine().upstream.count(status),
-            None => drop(self.mine().upstream_errors.fetch_add(1, Relaxed)),
+            Some(status) => self.upstream.count(status),
+            None => drop(self.upstream_errors.fetch_add(1, Relaxed)),
         }
     }
 
     pub(crate) fn retried(&self) {
-        self.mine().retries.fetch_add(1, Relaxed);
+        self.retries.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn resent(&self, times: u32) {
-        self.mine().resends.fetch_add(times.into(), Relaxed);
+        self.resends.fetch_add(times.into(), Relaxed);
     }
 
     pub(crate) fn uptime(&self) -> Duration {
@@ -91,68 +91,37 @@ impl Metrics {
     }
 
     pub(crate) fn totals(&self) -> Totals {
-        let (mut good, mut failed) = (0, 0);
-        for (status, count) in self.statuses(|counts| &counts.answers) {
-            *if status < 400 { &mut good } else { &mut failed } += count;
-        }
+        let answers =
+            self.answers.all().fold(
+                (0, 0),
+                |(good, failed), (status, count)| {
+                    if status < 400 { (good + count, failed) } else { (good, failed + count) }
+                },
+            );
         Totals {
-            in_flight: self.in_flight(),
-            good,
-            failed,
-            own: self.sum(|counts| &counts.own),
-            limited: self.sum(|counts| counts.upstream.of(StatusCode::TOO_MANY_REQUESTS)),
-            retries: self.sum(|counts| &counts.retries),
-            resends: self.sum(|counts| &counts.resends),
+            in_flight: self.in_flight.load(Relaxed),
+            good: answers.0,
+            failed: answers.1,
+            own: self.own.load(Relaxed),
+            limited: self.upstream.get(StatusCode::TOO_MANY_REQUESTS),
+            retries: self.retries.load(Relaxed),
+            resends: self.resends.load(Relaxed),
         }
-    }
-
-    /// This thread's.
-    fn mine(&self) -> &Counts {
-        static THREADS: AtomicUsize = AtomicUsize::new(0);
-        thread_local!(static NUMBER: usize = THREADS.fetch_add(1, Relaxed));
-        &self.shards[NUMBER.with(|number| number % SHARDS)]
-    }
-
-    fn sum(&self, of: impl Fn(&Counts) -> &AtomicU64) -> u64 {
-        self.shards.iter().map(|counts| of(counts).load(Relaxed)).fold(0, u64::wrapping_add)
-    }
-
-    fn in_flight(&self) -> u64 {
-        // One that ends elsewhere while this looks may be seen to end and not to begin.
-        self.sum(|counts| &counts.in_flight).cast_signed().max(0).cast_unsigned()
-    }
-
-    /// How often each status was there.
-    fn statuses(&self, of: fn(&Counts) -> &Statuses) -> impl Iterator<Item = (u16, u64)> {
-        let counts = (0..STATUSES).map(move |place| self.sum(|counts| &of(counts).0[place]));
-        (100..).zip(counts).filter(|(_, count)| *count > 0)
     }
 
     /// All of it, and the meter's, of each scope and of all of them, as Prometheus reads it.
     pub(crate) fn render(&self, quota: &Snapshot, scopes: &[Snapshot]) -> String {
         let mut text = Text(String::with_capacity(4096));
         text.one("uptime_seconds", "gauge", "Time since the start.", self.uptime().as_secs_f64());
-        text.statuses("calls", "Calls answered, by status.", self.statuses(|counts| &counts.answers));
-        text.count(
-            "calls_abandoned",
-            "Calls whose caller went away before the answer.",
-            self.sum(|counts| &counts.abandoned),
-        );
-        text.count("calls_refused", "Calls answered by the gateway itself.", self.sum(|counts| &counts.own));
-        text.one("calls_in_flight", "gauge", "Calls whose answer is not yet out.", self.in_flight());
-        text.statuses(
-            "upstream_responses",
-            "Answers of the API to each attempt, by status.",
-            self.statuses(|counts| &counts.upstream),
-        );
-        text.count(
-            "upstream_errors",
-            "Attempts that the API did not answer.",
-            self.sum(|counts| &counts.upstream_errors),
-        );
-        text.count("retries", "Attempts beyond the first of a call.", self.sum(|counts| &counts.retries));
-        text.count("resends", "Times a call was sent again for free after a 429.", self.sum(|counts| &counts.resends));
-        self.render_until_head(&mut text);
+        text.statuses("calls", "Calls answered, by status.", &self.answers);
+        text.count("calls_abandoned", "Calls whose caller went away before the answer.", &self.abandoned);
+        text.count("calls_refused", "Calls answered by the gateway itself.", &self.own);
+        text.one("calls_in_flight", "gauge", "Calls whose answer is not yet out.", self.in_flight.load(Relaxed));
+        text.statuses("upstream_responses", "Answers of the API to each attempt, by status.", &self.upstream);
+        text.count("upstream_errors", "Attempts that the API did not answer.", &self.upstream_errors);
+        text.count("retries", "Attempts beyond the first of a call.", &self.retries);
+        text.count("resends", "Times a call was sent again for free after a 429.", &self.resends);
+        self.until_head.render(&mut text);
 
         let levels: Vec<_> =
             scopes.iter().flat_map(|scope| levels(scope).map(move |limit| (label(&scope.scope), limit))).collect();
@@ -206,36 +175,33 @@ impl InFlight {
     /// The head of the answer is there.
     pub(crate) fn answered(&mut self, status: StatusCode) {
         self.is_answered = true;
-        let counts = self.metrics.mine();
-        counts.answers.count(status);
-        counts.until_head.observe(self.start.elapsed());
+        self.metrics.answers.count(status);
+        self.metrics.until_head.observe(self.start.elapsed());
     }
 
     /// The gateway has answered it itself.
     pub(crate) fn refused(&mut self, status: StatusCode) {
-        self.metrics.mine().own.fetch_add(1, Relaxed);
+        self.metrics.own.fetch_add(1, Relaxed);
         self.answered(status);
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.metrics.mine().in_flight.fetch_sub(1, Relaxed);
+        self.metrics.in_flight.fetch_sub(1, Relaxed);
         if !self.is_answered {
-            self.metrics.mine().abandoned.fetch_add(1, Relaxed);
+            self.metrics.abandoned.fetch_add(1, Relaxed);
         }
     }
 }
 
 /// A count for each status from 100 to 599; what is beyond counts as the last.
 #[derive(Debug)]
-struct Statuses([AtomicU64; STATUSES]);
-
-const STATUSES: usize = 500;
+struct Statuses([AtomicU64; 500]);
 
 impl Default for Statuses {
     fn default() -> Self {
-        Self([const { AtomicU64::new(0) }; STATUSES])
+        Self([const { AtomicU64::new(0) }; 500])
     }
 }
 
@@ -246,6 +212,14 @@ impl Statuses {
 
     fn count(&self, status: StatusCode) {
         self.of(status).fetch_add(1, Relaxed);
+    }
+
+    fn get(&self, status: StatusCode) -> u64 {
+        self.of(status).load(Relaxed)
+    }
+
+    fn all(&self) -> impl Iterator<Item = (u16, u64)> {
+        (100..).zip(&self.0).map(|(status, count)| (status, count.load(Relaxed))).filter(|(_, count)| *count > 0)
     }
 }
 
@@ -280,20 +254,18 @@ impl Histogram {
         self.buckets[bucket].fetch_add(1, Relaxed);
         self.micros.fetch_add(micros, Relaxed);
     }
-}
 
-impl Metrics {
-    fn render_until_head(&self, text: &mut Text) {
+    fn render(&self, text: &mut Text) {
         let name = "response_seconds";
         text.head(name, "histogram", "From a call's coming to the head of its answer.");
         let mut sum = 0;
         let mut bounds = BOUNDS.iter().map(|(bound, _)| bound.to_string());
-        for bucket in 0..=BOUNDS.len() {
-            sum += self.sum(|counts| &counts.until_head.buckets[bucket]);
+        for bucket in &self.buckets {
+            sum += bucket.load(Relaxed);
             let bound = bounds.next().unwrap_or("+Inf".to_owned());
             text.line(format_args!("{name}_bucket{{le=\"{bound}\"}}"), sum);
         }
-        text.line(format_args!("{name}_sum"), self.sum(|counts| &counts.until_head.micros) as f64 / 1e6);
+        text.line(format_args!("{name}_sum"), self.micros.load(Relaxed) as f64 / 1e6);
         text.line(format_args!("{name}_count"), sum);
     }
 }
@@ -315,13 +287,13 @@ impl Text {
         self.line(format_args!("{name}"), value);
     }
 
-    fn count(&mut self, name: &str, help: &str, count: u64) {
-        self.one(&format!("{name}_total"), "counter", help, count);
+    fn count(&mut self, name: &str, help: &str, count: &AtomicU64) {
+        self.one(&format!("{name}_total"), "counter", help, count.load(Relaxed));
     }
 
-    fn statuses(&mut self, name: &str, help: &str, counts: impl Iterator<Item = (u16, u64)>) {
+    fn statuses(&mut self, name: &str, help: &str, counts: &Statuses) {
         self.head(&format!("{name}_total"), "counter", help);
-        for (status, count) in counts {
+        for (status, count) in counts.all() {
             self.line(format_args!("{name}_total{{status=\"{status}\"}}"), count);
         }
     }
