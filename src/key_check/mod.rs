@@ -6,8 +6,9 @@
 //!   ([`Placement`]), in a header marked sensitive.
 //! - It goes to one [`Origin`] only, by the request's URI. One that is but a path (`/v1/models`) goes without a key, or is
 //!   refused ([`Elsewhere`]), whatever its `Host` header says: that names no scheme, and where the request goes is up to
-//!   the client. Layers that make a URI whole belong outside this one. A redirect elsewhere passes without it where the layer that follows redirects
-//!   lies *outside* this one; a client that follows them by itself takes along what it was given.
+//!   the client. Layers that make a URI whole belong outside this one. A redirect elsewhere passes without it where the
+//!   layer that follows redirects lies *outside* this one; a client that follows them by itself takes along what it was
+//!   given.
 //! - After a 401, or once its quota is used up, a key is out of use. Where there is another, in the pool or from its
 //!   source, the call is marked [`Again`](crate::Again), so that a `BackoffRetry` further out sends it with that one
 //!   and nothing is lost; calls that wait in a `QuotaMeter` further in turn back. Else calls are
