@@ -140,9 +140,9 @@ impl Read {
     }
 }
 
-/// Whether a body is said to be JSON; `None` if nothing is said of it.
-pub(crate) fn is_json(headers: &HeaderMap) -> Option<bool> {
-    headers.get(CONTENT_TYPE).map(|media| media_type(media).eq_ignore_ascii_case(b"application/json"))
+/// Whether a body is said to be JSON.
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|media| media_type(media).eq_ignore_ascii_case(b"application/json"))
 }
 
 /// Without its parameters.
@@ -165,9 +165,9 @@ mod tests {
             ("", false),
         ] {
             let headers = [(CONTENT_TYPE, HeaderValue::from_static(media))].into_iter().collect();
-            assert_eq!(is_json(&headers), Some(expected), "{media}");
+            assert_eq!(is_json(&headers), expected, "{media}");
         }
-        assert_eq!(is_json(&HeaderMap::new()), None);
+        assert!(!is_json(&HeaderMap::new()));
     }
 
     #[test]

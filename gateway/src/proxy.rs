@@ -154,7 +154,7 @@ impl Rules {
         let mut headers = parts.headers;
         self.prepare(&mut headers);
         let is_json = is_json(&headers);
-        let body = self.intake.take(body, is_json == Some(true), patience).await;
+        let body = self.intake.take(body, is_json, patience).await;
         let body = body.map_err(|_| Problem::invalid(StatusCode::BAD_REQUEST, "The request's body broke off."))?;
         let mut request = Request::new(body);
         *request.method_mut() = parts.method;
