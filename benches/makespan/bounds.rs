@@ -65,14 +65,6 @@ impl Bounds {
 pub(crate) fn known(server: &str, requests: u64, workers: usize) -> Option<&'static str> {
     match (server, requests, workers) {
         ("nothing, two processes", ..) => Some("nothing is promised of processes that hear nothing of each other"),
-        ("headers, two processes" | "headers, four processes", 60, _) => {
-            Some("a process hears of the others with its own answers alone, and its part is not theirs for minutes")
-        }
-        // The ideal line comes to 1.11, and so it is not the 500s.
-        ("headers, four processes", 500, 64) => Some("not the 500s; the cause is not known"),
-        ("retry-after only" | "nothing", 60, 8) => {
-            Some("not the 500s; nearly three calls in a hundred meet a 429, after which all wait")
-        }
         _ => None,
     }
 }

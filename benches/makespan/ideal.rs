@@ -1,10 +1,11 @@
-//! What no client can better: one line for all processes, first come first served, that knows the server's bucket
-//! exactly, and in which a call that failed goes again at once and before all others.
+//! What no client can better that does not see the other processes' lines: one line for each process, first come first
+//! served, that knows its equal part of the server's bucket exactly, and in which a call that failed goes again at once
+//! and before all others.
 
 use std::{
     collections::BTreeMap,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
 
@@ -29,11 +30,10 @@ const WAY: f64 = 0.036;
 /// Those of [`Scenario::run`].
 pub(crate) async fn run(scenario: Scenario, seed: u64) -> Result<Figures, BoxError> {
     let by_tokens = scenario.tokens as f64 / f64::from(cost()?.0);
-    let rate = by_tokens.min(scenario.requests as f64) / 60.0;
-    let line = OnceLock::new();
+    let rate = by_tokens.min(scenario.requests as f64) / 60.0 / scenario.processes as f64;
     // What is hidden can only make it worse.
     let open = Scenario { hidden: false, ..scenario };
-    open.run_with(seed, |api, _| line.get_or_init(|| Line::new(api, rate)).clone()).await
+    open.run_with(seed, |api, _| Line::new(api, rate)).await
 }
 
 #[derive(Clone)]

@@ -14,6 +14,9 @@ const WEIGHT: f64 = 0.3;
 const NOISE: f64 = 0.03;
 /// More than this share of it is somebody.
 const CLEAR: f64 = 0.3;
+/// The most of it that they are first taken for. What they burn is what was saved up, and soon gone: who took it for their
+/// rate would leave them everything for minutes.
+const MOST_AT_FIRST: f64 = 1.2;
 /// Seconds of the use of others that is not clear, that are left alone.
 const HOLD_BACK: f64 = 2.5;
 /// Looks, of a second and more each, for which somebody is remembered who takes nothing now: their calls may be waiting
@@ -115,11 +118,10 @@ impl Others {
         let is_clear = taken > refill * elapsed * CLEAR && taken > 4.0;
         let rate = taken / elapsed;
         if is_clear && !self.are_met() {
-            self.rate = rate.max(refill / 2.0);
+            self.rate = rate.max(refill / 2.0).min(refill * MOST_AT_FIRST);
             self.suspect(refill, sample.seen);
         } else {
-            let most = if self.are_met() { rate } else { rate.min(refill) };
-            self.rate += WEIGHT * (most - self.rate);
+            self.rate += WEIGHT * (rate.min(refill) - self.rate);
         }
         if let Some(company) = &mut self.company {
             company.is_clear |= is_clear;

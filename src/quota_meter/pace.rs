@@ -17,8 +17,11 @@ const SWING: f64 = 0.04;
 const FIRST_SPAN: f64 = 50.0;
 const LEARNED: Growth = Growth { by: 1.5, longest: 150.0 };
 const HIDDEN: Growth = Growth { by: 3.0, longest: 300.0 };
-/// The same while the rate is but a guess.
+/// The same while the rate is but a guess or assumed; where calls are rare, the time of so many: a span in which none
+/// would leave tells nothing.
 const GUESS_SPAN: f64 = 5.0;
+const GUESS_CALLS: f64 = 8.0;
+const ASSUMED_CALLS: f64 = 24.0;
 /// Fewer admitted calls measure no rate.
 const TELLING_CALLS: f64 = 16.0;
 /// What a refusal takes from the bucket where 429s count: less than a call, of which there was not enough.
@@ -40,6 +43,8 @@ struct Growth {
 pub(super) struct Pace {
     /// Calls a second; `None` until two refusals have measured it.
     rate: Option<f64>,
+    /// Too few calls were admitted to measure it.
+    is_guess: bool,
     /// The limit is a short one under one that is announced: its bucket holds a second's worth, so that what it did not
     /// admit in time is gone, and the pace at a refusal tells more than the mean since the last.
     is_hidden: bool,
@@ -64,13 +69,17 @@ struct Empty {
     epoch: u64,
 }
 
+/// The time that so many take, at this rate.
+fn span_of(calls: f64, rate: f64) -> f64 {
+    (calls / rate).clamp(GUESS_SPAN, LEARNED.longest)
+}
+
 impl Pace {
     /// The first 429, at a time at which so many calls had been admitted; `rate` if one is to be assumed.
     pub(super) fn new(now: Moment, admitted: f64, rate: Option<f64>, epoch: u64) -> Self {
         let empty = Empty { since: now, admitted, refusals: 0.0, last: now, epoch };
-        // Where calls are rare, a span in which none would leave tells nothing.
-        let span = rate.map_or(GUESS_SPAN, |rate| GUESS_SPAN.max(1.5 * TELLING_CALLS / rate)).min(LEARNED.longest);
-        Self { is_hidden: rate.is_some(), rate, level: 0.0, at: now, empty, span }
+        let span = rate.map_or(GUESS_SPAN, |rate| span_of(ASSUMED_CALLS, rate));
+        Self { is_hidden: rate.is_some(), is_guess: rate.is_none(), rate, level: 0.0, at: now, empty, span }
     }
 
     /// One more 429: the bucket is empty again. `opens` is when calls go on.
@@ -89,6 +98,7 @@ impl Pace {
             let growth = if self.is_hidden { HIDDEN } else { LEARNED };
             self.span = if is_confirmed { (self.span * growth.by).min(growth.longest) } else { FIRST_SPAN };
             self.rate = Some(measured);
+            self.is_guess = false;
             self.empty = Empty { since: now, admitted, refusals: 0.0, last: now, epoch };
             if was_known {
                 came_back = measured * opens.seconds_since(now).min(self.most_at_once());
@@ -98,9 +108,11 @@ impl Pace {
             self.rate = Some(rate * (1.0 - SWING));
             self.span = FIRST_SPAN;
             self.empty = Empty { since: now, admitted, refusals: 0.0, last: now, epoch };
-        } else if self.rate.is_none() && elapsed > 0.0 && calls >= 1.0 {
-            // A first guess; the measurement goes on.
-            self.rate = Some(calls / elapsed);
+        } else if self.is_guess && elapsed > 0.0 && calls >= 1.0 {
+            // A better guess each time; the measurement goes on.
+            let rate = (calls + REFUSAL * self.empty.refusals) / elapsed;
+            self.rate = Some(rate);
+            self.span = span_of(GUESS_CALLS, rate);
         }
         self.empty.last = now;
         self.level = came_back;
