@@ -92,13 +92,18 @@ impl Cell {
     fn show(&self, figures: Figures, bounds: &Bounds) -> bool {
         let Figures { ratio, wasted, failed, spread } = figures;
         print!(
-            "{:<36} ratio {ratio:.4}{} | 429s {:.2} %{} | failed {failed} | p99/p50 {spread:.3}{}",
+            "{:<36} ratio {ratio:.4}{} | 429s {:.2} %{} | failed {failed} | p99/p50 ",
             self.name(),
             at_most(bounds.ratio, "", 1.0),
             100.0 * wasted,
             at_most(bounds.wasted, " %", 100.0),
-            at_most(bounds.spread, "", 1.0),
         );
+        // Of as many workers as there are items, all are served from what was saved up.
+        if spread > 0.0 {
+            print!("{spread:.3}{}", at_most(bounds.spread, "", 1.0));
+        } else {
+            print!("of too few items");
+        }
         match (&bounds.missed(&figures)[..], bounds::known(self.server, self.requests, self.workers)) {
             ([], _) => println!(),
             ([SPREAD], Some(why)) => println!("  known: {why}"),

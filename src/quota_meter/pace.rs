@@ -94,7 +94,8 @@ impl Pace {
                 Some(pace) => pace.min(self.rate.unwrap_or(pace) * (1.0 + SWING)),
                 None => (calls + REFUSAL * self.empty.refusals) / elapsed,
             };
-            let is_confirmed = self.rate.is_some_and(|rate| (measured / rate - 1.0).abs() < CONFIRMED);
+            let before = self.rate.filter(|_| !self.is_guess);
+            let is_confirmed = before.is_some_and(|rate| (measured / rate - 1.0).abs() < CONFIRMED);
             let growth = if self.is_hidden { HIDDEN } else { LEARNED };
             self.span = if is_confirmed { (self.span * growth.by).min(growth.longest) } else { FIRST_SPAN };
             self.rate = Some(measured);
