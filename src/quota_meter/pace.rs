@@ -16,7 +16,7 @@ const SWING: f64 = 0.04;
 /// there is a 429 or not, so that they may be rarer.
 const FIRST_SPAN: f64 = 50.0;
 const LEARNED: Growth = Growth { by: 1.5, longest: 150.0 };
-const HIDDEN: Growth = Growth { by: 3.0, longest: 300.0 };
+const HIDDEN: Growth = Growth { by: 4.0, longest: 400.0 };
 /// The same while the rate is but a guess or assumed; where calls are rare, the time of so many: a span in which none
 /// would leave tells nothing.
 const GUESS_SPAN: f64 = 5.0;
