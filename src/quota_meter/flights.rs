@@ -50,25 +50,33 @@ impl Default for Flights {
 }
 
 impl Flights {
-    #[inline]
+    #[inline(always)]
     pub(super) fn add(&mut self, flight: Flight) -> FlightId {
+        if self.free == NONE {
+            self.grow();
+        }
         self.len += 1;
         let id = self.free;
         if let Some(place) = self.places.get_mut(id as usize) {
             self.free = place.next;
             *place = flight;
-            return id;
         }
-        self.places.push(flight);
-        // There are never more of them than the window, which is a u32.
-        (self.places.len() - 1) as FlightId
+        id
     }
 
-    #[inline]
+    /// Makes one free place.
+    #[cold]
+    fn grow(&mut self) {
+        // There are never more of them than the window, which is a u32.
+        self.free = self.places.len() as FlightId;
+        self.places.push(Flight::new(Cost::ZERO, 0, None, Cost::ZERO));
+    }
+
+    #[inline(always)]
     pub(super) fn take(&mut self, id: FlightId) -> Option<Flight> {
-        let flight = self.get(id).copied();
+        let flight = *self.get(id)?;
         self.free(id);
-        flight
+        Some(flight)
     }
 
     /// It has ended.

@@ -155,6 +155,17 @@ impl Known {
             .saturating_add(Duration::from_nanos(1))
     }
 
+    /// The server has changed it.
+    #[cold]
+    pub(super) fn change_limit(&mut self, limit: f64, now: Moment) {
+        self.advance(now);
+        self.level = self.level.min(limit);
+        self.limit = limit;
+        // What was there under the other limit tells nothing of what others take under this one.
+        self.others = Others::default();
+        self.reckon();
+    }
+
     /// Takes in what the first answers say of its shape. Whether this is the first that tells what is left.
     #[cold]
     pub(super) fn begin(&mut self, told: &Limit, seen: Moment, now: Moment) -> bool {
