@@ -195,6 +195,7 @@ impl Bucket {
     }
 
     /// Takes in what an answer says.
+    #[inline(always)]
     pub(super) fn reconcile(&mut self, told: &Limit, heard: Heard, now: Moment) {
         let Heard { seen, mark, unseen, own, anew } = heard;
         match told.limit {

@@ -97,34 +97,36 @@ impl Others {
     /// Whether the rate is another than before.
     #[inline]
     pub(super) fn observe(&mut self, sample: Sample, limit: f64, period: f64) -> bool {
+        let Sample { seen, remaining, mark } = sample;
+        // Most answers come too soon after the last that counted.
+        let is_soon = self.last.as_ref().is_some_and(|last| seen.seconds_since(last.seen) < 1.0);
+        !is_soon && self.compare(seen, remaining, mark, limit, limit / period)
+    }
+
+    #[cold]
+    fn compare(&mut self, seen: Moment, remaining: f64, mark: f64, limit: f64, refill: f64) -> bool {
+        let sample = Sample { seen, remaining, mark };
         let Some(last) = self.last else {
             self.last = Some(sample);
             return false;
         };
-        let elapsed = sample.seen.seconds_since(last.seen);
-        elapsed >= 1.0 && self.compare(last, sample, limit, limit / period)
-    }
-
-    /// Once in a second.
-    #[cold]
-    fn compare(&mut self, last: Sample, sample: Sample, limit: f64, refill: f64) -> bool {
-        let elapsed = sample.seen.seconds_since(last.seen);
+        let elapsed = seen.seconds_since(last.seen);
         // A burst tells as much as a long time, if it is not this process's own, of which the order is not known.
-        let burst = if self.company.is_some() { last.remaining - sample.remaining } else { 0.0 };
+        let burst = if self.company.is_some() { last.remaining - remaining } else { 0.0 };
         if (elapsed * refill).max(burst) < 8.0 {
             return false;
         }
         self.last = Some(sample);
         // A full bucket loses its refill: nothing can be read from it.
-        if last.remaining.max(sample.remaining) >= limit * 0.98 {
+        if last.remaining.max(remaining) >= limit * 0.98 {
             return true;
         }
-        let taken = refill * elapsed - (sample.mark - last.mark) - (sample.remaining - last.remaining);
+        let taken = refill * elapsed - (mark - last.mark) - (remaining - last.remaining);
         let is_clear = taken > refill * elapsed * CLEAR && taken > 4.0;
         let rate = taken / elapsed;
         if is_clear && !self.are_met() {
             self.rate = rate.max(refill / 2.0);
-            self.suspect(refill, sample.seen);
+            self.suspect(refill, seen);
         } else {
             let most = if self.are_met() { rate } else { rate.min(refill) };
             self.rate += WEIGHT * (most - self.rate);
