@@ -221,7 +221,7 @@ impl Known {
     }
 
     /// What the time until the reset tells of the period, and of bucket or window.
-    #[inline]
+    #[inline(always)]
     pub(super) fn look_at_shape(&mut self, reset: Duration, remaining: f64, seen: Moment, now: Moment) {
         let used = self.limit - remaining;
         // Mostly it says what is known.

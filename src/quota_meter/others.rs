@@ -95,7 +95,7 @@ pub(super) struct Sample {
 
 impl Others {
     /// Whether the rate is another than before.
-    #[inline]
+    #[inline(always)]
     pub(super) fn observe(&mut self, sample: Sample, limit: f64, period: f64) -> bool {
         let Sample { seen, remaining, mark } = sample;
         // Most answers come too soon after the last that counted.

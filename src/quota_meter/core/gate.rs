@@ -104,6 +104,7 @@ impl Core {
         self.asks_more_at().is_some_and(|at| at <= now)
     }
 
+    #[inline]
     pub(super) fn end_probe(&mut self, flight: &Flight) {
         if flight.probe {
             self.gate.probe = None;

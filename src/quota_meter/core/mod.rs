@@ -273,7 +273,8 @@ impl Core {
         outcome: Outcome<'_>,
         wakes: &mut Wakes,
     ) -> Option<Moment> {
-        let flight = self.flights.take(id)?;
+        let flight = *self.flights.get(id)?;
+        self.flights.free(id);
         if self.heard == Moment::START {
             self.window = self.window_in_use();
         }
@@ -302,22 +303,26 @@ impl Core {
                 self.unnamed = if limits.is_empty() { self.unnamed.saturating_add(1) } else { 0 };
                 self.learn(now, &flight, limits);
             }
-            Outcome::Limited(limits, hint) => {
-                self.counts.limited += 1;
-                if flight.anew {
-                    self.patience = self.patience.saturating_mul(2).min(LONGEST_PATIENCE);
-                }
-                // Turned away, it took a request, but no tokens.
-                self.credit_tokens(now, flight.cost, Told::by(limits));
-                self.learn(now, &flight, limits);
-                opens = Some(self.close(now, &flight, limits, hint));
-            }
+            Outcome::Limited(limits, hint) => opens = Some(self.turned_away(now, flight, limits, hint)),
             Outcome::Spent(error) => self.spend(now, error, wakes),
             Outcome::Other => {}
         }
         self.untimed = self.needs_no_clock();
         self.move_up(now, wakes);
         opens
+    }
+
+    /// A sent call met a 429 that means "wait": when it may be sent again.
+    #[cold]
+    fn turned_away(&mut self, now: Moment, flight: Flight, limits: &Limits, hint: Option<Duration>) -> Moment {
+        self.counts.limited += 1;
+        if flight.anew {
+            self.patience = self.patience.saturating_mul(2).min(LONGEST_PATIENCE);
+        }
+        // It took a request, but no tokens.
+        self.credit_tokens(now, flight.cost, Told::by(limits));
+        self.learn(now, &flight, limits);
+        self.close(now, &flight, limits, hint)
     }
 
     pub(super) fn snapshot(&self, now: Moment) -> super::Snapshot {
