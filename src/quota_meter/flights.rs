@@ -8,8 +8,9 @@ pub(super) type FlightId = u32;
 /// No place.
 const NONE: FlightId = FlightId::MAX;
 
-/// A call that was let go.
+/// A call that was let go. In whole cache lines, so that two threads do not write to the same one.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub(super) struct Flight {
     pub(super) cost: Cost,
     /// The gate's epoch when it left: a 429 closes the gate only if nothing closed it since.
@@ -40,7 +41,7 @@ pub(super) struct Flights {
     places: Vec<Flight>,
     /// The free place that was used last: it lies nearest.
     free: FlightId,
-    len: usize,
+    len: u32,
 }
 
 impl Default for Flights {
@@ -98,7 +99,7 @@ impl Flights {
     }
 
     #[inline]
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> u32 {
         self.len
     }
 

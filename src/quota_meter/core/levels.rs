@@ -182,7 +182,7 @@ impl Core {
         if let Some(spent) = &mut self.spent {
             spent.probe = Some(now);
         }
-        let mut flight = Flight::new(cost, self.gate.epoch, Some(now), self.sent);
+        let mut flight = Flight::new(cost, self.epoch, Some(now), self.sent);
         (flight.probe, flight.looks) = (probe, looks);
         self.flights.add(flight)
     }
