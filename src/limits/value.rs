@@ -86,7 +86,7 @@ pub(super) fn reset(value: &HeaderValue, headers: &HeaderMap, clock: &WallClock)
         _ => return odd_reset(value, headers, clock),
     };
     match nanos(number, unit) {
-        Some(nanos) => hint::plausible(Duration::from_nanos(nanos)),
+        Some(nanos) => hint::nanos(nanos),
         None => odd_reset(value, headers, clock),
     }
 }

@@ -26,8 +26,14 @@ pin_project! {
 }
 
 impl<B> ResponseBody<B> {
-    pub(super) fn new(inner: B, tap: Option<Box<Tap>>) -> Self {
-        Self { inner, tap }
+    #[inline]
+    pub(super) fn new(inner: B) -> Self {
+        Self { inner, tap: None }
+    }
+
+    #[inline]
+    pub(super) fn set_tap(&mut self, tap: Option<Box<Tap>>) {
+        self.tap = tap;
     }
 
     /// The inner service's body. What is read of it from here on the meter does not see.

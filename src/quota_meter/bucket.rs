@@ -195,6 +195,7 @@ impl Bucket {
     }
 
     /// Takes in what an answer says.
+    #[inline(always)]
     pub(super) fn reconcile(&mut self, told: &Limit, heard: Heard, now: Moment) {
         let Heard { seen, mark, unseen, own, anew } = heard;
         match told.limit {
@@ -223,7 +224,7 @@ impl Bucket {
                 Some(is_other) => anew |= is_other,
             }
             known.period = window.seconds().unwrap_or(known.period);
-        } else if known.others.observe(Sample { seen, remaining, mark }, known.limit, known.limit / known.period) {
+        } else if known.others.observe(Sample { seen, remaining, mark }, known.limit, known.period) {
             known.reckon();
         }
         let age = now.seconds_since(seen);
@@ -278,21 +279,21 @@ impl Bucket {
     }
 
     /// `taken`: all that was reserved so far.
+    #[inline]
     fn set_limit(&mut self, limit: f64, told: &Limit, taken: f64, now: Moment) {
         let Some(known) = &mut self.known else {
-            // What was sent may all have been of this period, if it is no more than one holds.
-            let level = if taken <= limit { limit - taken } else { limit };
-            self.known = Some(Known { level, ..Known::new(limit, seconds(told.period), now) });
-            return;
+            return self.begin(limit, told, taken, now);
         };
         known.told = known.told.max(now);
         if known.limit != limit {
-            known.advance(now);
-            known.level = known.level.min(limit);
-            known.limit = limit;
-            // What was there under the other limit tells nothing of what others take under this one.
-            known.others = Others::default();
-            known.reckon();
+            known.change_limit(limit, now);
         }
+    }
+
+    #[cold]
+    fn begin(&mut self, limit: f64, told: &Limit, taken: f64, now: Moment) {
+        // What was sent may all have been of this period, if it is no more than one holds.
+        let level = if taken <= limit { limit - taken } else { limit };
+        self.known = Some(Known { level, ..Known::new(limit, seconds(told.period), now) });
     }
 }

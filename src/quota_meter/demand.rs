@@ -57,6 +57,12 @@ impl Demand {
         Self { tokens: Tokens::Together(cost.0), bytes: Self::bytes(length) }
     }
 
+    /// As the length of the body tells.
+    #[inline]
+    pub(super) fn by_length(length: Option<u64>) -> Self {
+        Self { tokens: Tokens::Output(0), bytes: Self::bytes(length) }
+    }
+
     pub(super) fn bytes(length: Option<u64>) -> u32 {
         u32::try_from(length.unwrap_or(0)).unwrap_or(u32::MAX)
     }

@@ -8,8 +8,9 @@ pub(super) type FlightId = u32;
 /// No place.
 const NONE: FlightId = FlightId::MAX;
 
-/// A call that was let go.
+/// A call that was let go. In whole cache lines, so that two threads do not write to the same one.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub(super) struct Flight {
     pub(super) cost: Cost,
     /// The gate's epoch when it left: a 429 closes the gate only if nothing closed it since.
@@ -40,7 +41,7 @@ pub(super) struct Flights {
     places: Vec<Flight>,
     /// The free place that was used last: it lies nearest.
     free: FlightId,
-    len: usize,
+    len: u32,
 }
 
 impl Default for Flights {
@@ -50,25 +51,33 @@ impl Default for Flights {
 }
 
 impl Flights {
-    #[inline]
+    #[inline(always)]
     pub(super) fn add(&mut self, flight: Flight) -> FlightId {
+        if self.free == NONE {
+            self.grow();
+        }
         self.len += 1;
         let id = self.free;
         if let Some(place) = self.places.get_mut(id as usize) {
             self.free = place.next;
             *place = flight;
-            return id;
         }
-        self.places.push(flight);
-        // There are never more of them than the window, which is a u32.
-        (self.places.len() - 1) as FlightId
+        id
     }
 
-    #[inline]
+    /// Makes one free place.
+    #[cold]
+    fn grow(&mut self) {
+        // There are never more of them than the window, which is a u32.
+        self.free = self.places.len() as FlightId;
+        self.places.push(Flight::new(Cost::ZERO, 0, None, Cost::ZERO));
+    }
+
+    #[inline(always)]
     pub(super) fn take(&mut self, id: FlightId) -> Option<Flight> {
-        let flight = self.get(id).copied();
+        let flight = *self.get(id)?;
         self.free(id);
-        flight
+        Some(flight)
     }
 
     /// It has ended.
@@ -90,7 +99,7 @@ impl Flights {
     }
 
     #[inline]
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> u32 {
         self.len
     }
 

@@ -166,17 +166,15 @@ where
     F: Future<Output = Result<Response<RB>, E>>,
     E: Into<BoxError>,
 {
-    // Looked at where it lies: an answer is large.
-    let mut polled = future.poll(cx);
-    let tap = match &mut polled {
-        Poll::Pending => return Poll::Pending,
-        Poll::Ready(Ok(response)) => settle(flight, response),
-        Poll::Ready(Err(_)) => None,
-    };
-    // Spelled out, for `map` would move the answer once more.
-    match polled {
+    match future.poll(cx) {
         Poll::Pending => Poll::Pending,
-        Poll::Ready(Ok(response)) => Poll::Ready(Ok(response.map(|body| ResponseBody::new(body, tap)))),
+        Poll::Ready(Ok(response)) => {
+            // Looked at where it lies in the end: an answer is large, and so it moves but once.
+            let mut response = response.map(ResponseBody::new);
+            let tap = settle(flight, &mut response);
+            response.body_mut().set_tap(tap);
+            Poll::Ready(Ok(response))
+        }
         Poll::Ready(Err(error)) => {
             let error: BoxError = error.into();
             flight.fail(&*error);

@@ -155,6 +155,17 @@ impl Known {
             .saturating_add(Duration::from_nanos(1))
     }
 
+    /// The server has changed it.
+    #[cold]
+    pub(super) fn change_limit(&mut self, limit: f64, now: Moment) {
+        self.advance(now);
+        self.level = self.level.min(limit);
+        self.limit = limit;
+        // What was there under the other limit tells nothing of what others take under this one.
+        self.others = Others::default();
+        self.reckon();
+    }
+
     /// Takes in what the first answers say of its shape. Whether this is the first that tells what is left.
     #[cold]
     pub(super) fn begin(&mut self, told: &Limit, seen: Moment, now: Moment) -> bool {
@@ -210,7 +221,7 @@ impl Known {
     }
 
     /// What the time until the reset tells of the period, and of bucket or window.
-    #[inline]
+    #[inline(always)]
     pub(super) fn look_at_shape(&mut self, reset: Duration, remaining: f64, seen: Moment, now: Moment) {
         let used = self.limit - remaining;
         // Mostly it says what is known.

@@ -98,28 +98,38 @@ pub(super) struct Sample {
 
 impl Others {
     /// Whether the rate is another than before.
-    pub(super) fn observe(&mut self, sample: Sample, limit: f64, refill: f64) -> bool {
+    #[inline(always)]
+    pub(super) fn observe(&mut self, sample: Sample, limit: f64, period: f64) -> bool {
+        let Sample { seen, remaining, mark } = sample;
+        // Most answers come too soon after the last that counted.
+        let is_soon = self.last.as_ref().is_some_and(|last| seen.seconds_since(last.seen) < 1.0);
+        !is_soon && self.compare(seen, remaining, mark, limit, limit / period)
+    }
+
+    #[cold]
+    fn compare(&mut self, seen: Moment, remaining: f64, mark: f64, limit: f64, refill: f64) -> bool {
+        let sample = Sample { seen, remaining, mark };
         let Some(last) = self.last else {
             self.last = Some(sample);
             return false;
         };
-        let elapsed = sample.seen.seconds_since(last.seen);
+        let elapsed = seen.seconds_since(last.seen);
         // A burst tells as much as a long time, if it is not this process's own, of which the order is not known.
-        let burst = if self.company.is_some() { last.remaining - sample.remaining } else { 0.0 };
-        if elapsed < 1.0 || (elapsed * refill).max(burst) < 8.0 {
+        let burst = if self.company.is_some() { last.remaining - remaining } else { 0.0 };
+        if (elapsed * refill).max(burst) < 8.0 {
             return false;
         }
         self.last = Some(sample);
         // A full bucket loses its refill: nothing can be read from it.
-        if last.remaining.max(sample.remaining) >= limit * 0.98 {
+        if last.remaining.max(remaining) >= limit * 0.98 {
             return true;
         }
-        let taken = refill * elapsed - (sample.mark - last.mark) - (sample.remaining - last.remaining);
+        let taken = refill * elapsed - (mark - last.mark) - (remaining - last.remaining);
         let is_clear = taken > refill * elapsed * CLEAR && taken > 4.0;
         let rate = taken / elapsed;
         if is_clear && !self.are_met() {
             self.rate = rate.max(refill / 2.0).min(refill * MOST_AT_FIRST);
-            self.suspect(refill, sample.seen);
+            self.suspect(refill, seen);
         } else {
             self.rate += WEIGHT * (rate.min(refill) - self.rate);
         }
@@ -134,6 +144,7 @@ impl Others {
     }
 
     /// There may be somebody.
+    #[cold]
     pub(super) fn suspect(&mut self, refill: f64, now: Moment) {
         if self.company.is_some() {
             return;
@@ -178,25 +189,11 @@ impl Others {
     }
 
     /// So much was left `age` seconds ago, less what the server cannot have counted by then.
+    #[inline]
     pub(super) fn steer(&mut self, left: f64, age: f64, refill: f64, limit: f64, now: Moment) {
-        let Some(company) = &mut self.company else { return };
-        let elapsed = now.seconds_since(company.steered).min(LONGEST_STEP);
-        company.steered = now;
-        company.advance(now);
-        company.age += AGE_WEIGHT * (age - company.age);
-        company.reserve = (refill * (RESERVE + company.age)).max(LEAST_RESERVE).min(limit * MOST_RESERVE);
-        let beyond = left + (refill - self.rate) * age - company.reserve;
-        let excess = beyond / company.reserve;
-        let theirs = refill - self.rate * YIELD;
-        let growth = GROWTH * refill * (1.0 + excess.clamp(0.0, 3.0));
-        let loss = LOSS * company.part * (-excess).clamp(0.0, 1.0);
-        let pull = PULL * (theirs.clamp(refill * LEAST_PART, refill) - company.part);
-        company.part = (company.part + elapsed * (growth - loss + pull))
-            .clamp(refill * LEAST_PART, theirs.clamp(refill * PART_AMONG_MANY, refill));
-        let rate = (company.part + beyond / (DESCENT.max(DESCENT_CALLS / refill) * (1.0 + company.age)))
-            .max(refill * LEAST_PART);
-        company.rate = rate;
-        company.free = company.free.min((rate * BURST).max(company.largest));
+        if let Some(company) = &mut self.company {
+            company.steer(left, age, refill, self.rate, limit, now);
+        }
     }
 
     /// Whether `amount` is within this process's part.
@@ -234,6 +231,27 @@ impl Others {
 impl Company {
     fn missing(&self, amount: f64, now: Moment) -> f64 {
         amount - self.free - self.rate * now.seconds_since(self.at)
+    }
+
+    #[cold]
+    fn steer(&mut self, left: f64, age: f64, refill: f64, taken: f64, limit: f64, now: Moment) {
+        let elapsed = now.seconds_since(self.steered).min(LONGEST_STEP);
+        self.steered = now;
+        self.advance(now);
+        self.age += AGE_WEIGHT * (age - self.age);
+        self.reserve = (refill * (RESERVE + self.age)).max(LEAST_RESERVE).min(limit * MOST_RESERVE);
+        let beyond = left + (refill - taken) * age - self.reserve;
+        let excess = beyond / self.reserve;
+        let theirs = refill - taken * YIELD;
+        let growth = GROWTH * refill * (1.0 + excess.clamp(0.0, 3.0));
+        let loss = LOSS * self.part * (-excess).clamp(0.0, 1.0);
+        let pull = PULL * (theirs.clamp(refill * LEAST_PART, refill) - self.part);
+        self.part = (self.part + elapsed * (growth - loss + pull))
+            .clamp(refill * LEAST_PART, theirs.clamp(refill * PART_AMONG_MANY, refill));
+        let rate =
+            (self.part + beyond / (DESCENT.max(DESCENT_CALLS / refill) * (1.0 + self.age))).max(refill * LEAST_PART);
+        self.rate = rate;
+        self.free = self.free.min((rate * BURST).max(self.largest));
     }
 
     #[cold]

@@ -30,9 +30,10 @@ use super::{
 /// A store that has not answered for so long has failed.
 const LEASE_TIME: Duration = Duration::from_secs(5);
 
-/// The lock comes first, beside the count of those who hold the scope: every call writes to both.
+/// The lock comes first, and with what every call writes under it fills two cache lines. The count of those who hold the
+/// scope has one of its own: who takes or leaves it takes no line from who has the lock.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub(super) struct Scope {
     inner: Mutex<Inner>,
     name: ScopeName,

@@ -87,6 +87,7 @@ impl Window {
     /// another one than was thought.
     ///
     /// How old the answer's word is nobody knows, so the earliest end of all that are told is the right one.
+    #[inline(never)]
     pub(super) fn hear(
         &mut self,
         reset: Option<Duration>,

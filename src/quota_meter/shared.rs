@@ -36,13 +36,11 @@ impl Shared {
     #[inline(always)]
     pub(super) fn inquire<V: Sight<B>, B>(&self, request: &Request<B>) -> (Arc<Scope>, Demand) {
         let given = given(request);
-        let estimate = &self.settings.estimate;
-        let reads_cost = given.is_none() && estimate.reads_body();
+        let reads_cost = given.is_none() && self.settings.estimate.reads_body();
         match self.scopes.one() {
             Some(scope) if !reads_cost => {
                 let length = length_of_prompt::<V, B>(request, scope.counts_tokens());
-                let reckon = || estimate.of(&RequestView::new(request, None), None, length);
-                let demand = given.map_or_else(reckon, |cost| Demand::given(cost, length));
+                let demand = given.map_or_else(|| Demand::by_length(length), |cost| Demand::given(cost, length));
                 (Arc::clone(scope), demand)
             }
             _ => self.read::<V, B, B, _>(request, request, given, |view, model| self.scopes.find(view, model)),

@@ -2,7 +2,7 @@
 
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service};
-use tower_outbound::Call;
+use tower_outbound::{Call, quota_meter::QuotaMeterLayer};
 
 use super::{Office, costing, limits, meter};
 use crate::common::{Desk, ms, named, reply, secs, settled, with};
@@ -13,6 +13,32 @@ async fn calls_leave_in_the_order_in_which_they_came() {
     let _calls = office.calls(["a", "b", "c", "d"]);
     sleep(secs(10.0)).await;
     assert_eq!(office.sent_after(1), ["a", "b", "c", "d"]);
+}
+
+/// Where no answer ever named a limit, calls leave and end without a look at the clock: those in line are not forgotten.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_place_has_the_next_that_is_free() {
+    let office = Office::new(QuotaMeterLayer::fixed().seed(1));
+    for n in 0..100 {
+        let call = office.call(&format!("before {n}"));
+        settled().await;
+        office.desk.answer_all(|| reply(200)).await;
+        call.await.unwrap().unwrap();
+    }
+    let window = office.meter.snapshot().window as usize;
+    let _in_flight = office.many(window);
+    settled().await;
+    let _waiting = office.calls(["a", "b"]);
+    settled().await;
+    assert_eq!(office.desk.count(), 100 + window);
+    let start = Instant::now();
+    office.desk.answer("1", reply(200)).await;
+    settled().await;
+    office.desk.answer("0", reply(200)).await;
+    let _late = office.call("c");
+    settled().await;
+    assert_eq!(office.sent_after(100 + window)[..2], ["a", "b"]);
+    assert_eq!(start.elapsed(), ms(0), "at once");
 }
 
 /// The number of arrival is drawn where the call is made, and holds through every layer.

@@ -54,7 +54,6 @@ pub(super) struct Gate {
     pub(super) opens: Option<Moment>,
     /// The time that the server itself named.
     pub(super) named: Option<Moment>,
-    pub(super) epoch: u64,
     pub(super) streak: u32,
     /// Limits unknown and the last word was a 429: one call at a time until one succeeds.
     pub(super) probing: bool,
@@ -79,23 +78,21 @@ impl Core {
     pub(super) fn has_room(&self, now: Moment) -> bool {
         let probe_is_out = self.gate.probing && is_out(self.gate.probe, now)
             || self.spent.as_ref().is_some_and(|spent| is_out(spent.probe, now) || spent.until > now);
-        !probe_is_out && (self.flights.len() < self.window as usize || self.may_ask_more(now))
+        !probe_is_out && (self.flights.len() < self.window || self.may_ask_more(now))
     }
 
     /// Nothing was heard yet: when the next call may go nevertheless.
     pub(super) fn asks_more_at(&self) -> Option<Moment> {
         let is_silent = self.heard == Moment::START && self.window == FIRST_WINDOW && !self.is_known();
         let first = self.flights.get(0).filter(|_| is_silent)?;
-        let beyond = (self.flights.len() + 1).saturating_sub(FIRST_WINDOW as usize);
-        let beyond = u32::try_from(beyond).ok().filter(|beyond| *beyond <= UNHEARD)?;
+        let beyond = Some((self.flights.len() + 1).saturating_sub(FIRST_WINDOW)).filter(|beyond| *beyond <= UNHEARD)?;
         Some(first.left? + SILENCE.saturating_mul(beyond))
     }
 
     /// The window, and those who went though it was full.
     pub(super) fn window_in_use(&self) -> u32 {
         let is_silent = self.heard == Moment::START && self.window == FIRST_WINDOW;
-        let in_flight = u32::try_from(self.flights.len()).unwrap_or(u32::MAX);
-        if is_silent { self.window.max(in_flight) } else { self.window }
+        if is_silent { self.window.max(self.flights.len()) } else { self.window }
     }
 
     #[cold]
@@ -104,6 +101,7 @@ impl Core {
         self.asks_more_at().is_some_and(|at| at <= now)
     }
 
+    #[inline]
     pub(super) fn end_probe(&mut self, flight: &Flight) {
         if flight.probe {
             self.gate.probe = None;
@@ -127,7 +125,7 @@ impl Core {
 
     /// A 429: closes the gate, unless an earlier one of the same epoch did. Answers when it opens.
     pub(super) fn close(&mut self, now: Moment, flight: &Flight, limits: &Limits, hint: Option<Duration>) -> Moment {
-        if flight.epoch < self.gate.epoch {
+        if flight.epoch < self.epoch {
             if let Some(pace) = &mut self.pace {
                 pace.refused_late(flight.epoch);
             }
@@ -154,7 +152,7 @@ impl Core {
         let opens = now + closed;
         self.gate.opens = Some(opens);
         self.gate.named = hint.map(|hint| now + hint);
-        self.gate.epoch += 1;
+        self.epoch += 1;
         self.gate.streak = self.gate.streak.saturating_add(1);
         // Only what ran out is held back, where the answer tells which.
         let ran_out = |bucket: &Bucket, told: Option<Limit>, cost: f64| {
@@ -187,7 +185,7 @@ impl Core {
     pub(super) fn slow_down(&mut self, now: Moment, opens: Moment) {
         let admitted = (self.counts.sent - self.counts.limited) as f64;
         let assumed = self.requests.refill_within(LONGEST_ANNOUNCED).map(|refill| refill * HIDDEN_START);
-        let epoch = self.gate.epoch;
+        let epoch = self.epoch;
         self.pace = self.pace.take().filter(|pace| !pace.is_forgotten(now));
         let pace = self.pace.get_or_insert_with(|| Pace::new(now, admitted, assumed, epoch));
         pace.refused(now, admitted, opens, epoch);

@@ -182,7 +182,7 @@ impl Core {
         if let Some(spent) = &mut self.spent {
             spent.probe = Some(now);
         }
-        let mut flight = Flight::new(cost, self.gate.epoch, Some(now), self.sent);
+        let mut flight = Flight::new(cost, self.epoch, Some(now), self.sent);
         (flight.probe, flight.looks) = (probe, looks);
         self.flights.add(flight)
     }
@@ -234,14 +234,15 @@ impl Core {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn learn(&mut self, now: Moment, flight: &Flight, limits: &Limits) {
         if !limits.is_empty() {
             self.take_in(now, flight, limits);
         }
     }
 
-    pub(super) fn take_in(&mut self, now: Moment, flight: &Flight, limits: &Limits) {
+    #[inline(always)]
+    fn take_in(&mut self, now: Moment, flight: &Flight, limits: &Limits) {
         let seen = match flight.left {
             Some(left) => {
                 self.fastest = self.fastest.min(now.nanos_since(left));
@@ -266,7 +267,7 @@ impl Core {
             self.tokens.reconcile(told, heard, now);
         }
         if !limits.more.is_empty() {
-            limits.more.iter().for_each(|dimension| self.learn_more(dimension, seen, flight, now));
+            limits.more.iter().for_each(|dimension| self.learn_more(dimension, seen, *flight, now));
         }
         if let Some(share) = self.settings.quota.ceiling() {
             self.follow(share, now);
@@ -306,7 +307,7 @@ impl Core {
     }
 
     #[cold]
-    pub(super) fn learn_more(&mut self, dimension: &Dimension, seen: Moment, flight: &Flight, now: Moment) {
+    fn learn_more(&mut self, dimension: &Dimension, seen: Moment, flight: Flight, now: Moment) {
         let place = self.more.iter().position(|more| more.origin == Origin::Server && *more.name == *dimension.name);
         let place = place.or_else(|| {
             let is_new = self.more.iter().filter(|more| more.origin == Origin::Server).count() < MORE;
@@ -316,7 +317,7 @@ impl Core {
             })?;
             Some(self.more.len() - 1)
         });
-        let unseen = self.unseen_by(flight);
+        let unseen = self.unseen_by(&flight);
         if let Some(more) = place.and_then(|place| self.more.get_mut(place)) {
             let mark = flight.mark.in_unit(more.unit);
             // What is in flight is unseen by the server, of a limit that is told for the first time, too.

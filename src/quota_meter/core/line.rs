@@ -131,7 +131,7 @@ impl Core {
     }
 
     pub(super) fn line_up(&mut self, standing: Standing, cost: Cost, sure: Sure) -> WaiterId {
-        self.queue.insert(standing.place, cost, self.waiters.vacant_key());
+        self.stand(standing.place, cost, self.waiters.vacant_key());
         self.waiters.insert(Waiter {
             standing,
             cost,
@@ -141,6 +141,11 @@ impl Core {
             gave_way: false,
             sure,
         })
+    }
+
+    fn stand(&mut self, place: Place, cost: Cost, id: WaiterId) {
+        self.untimed = false;
+        self.queue.insert(place, cost, id);
     }
 
     /// A call comes that goes now or not at all.
@@ -180,7 +185,7 @@ impl Core {
     ) -> Result<Turn, Refusal> {
         if matches!(self.waiters[id].state, WaiterState::Aside) {
             self.waiters[id].state = WaiterState::InLine;
-            self.queue.insert(self.waiters[id].standing.place, self.waiters[id].cost, id);
+            self.stand(self.waiters[id].standing.place, self.waiters[id].cost, id);
         }
         self.waiters[id].armed = None;
         self.waiters[id].waker = Some(waker.clone());

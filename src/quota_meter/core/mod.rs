@@ -91,9 +91,12 @@ impl Wakes {
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Core {
+    /// Nobody waits, and a call needs no clock.
     untimed: bool,
     window: u32,
     flights: Flights,
+    /// Counts how often the gate has closed.
+    epoch: u64,
     /// What was ever sent.
     sent: Cost,
     counts: Counts,
@@ -146,7 +149,8 @@ impl Core {
             more,
             leases,
             pace: None,
-            gate: Gate { opens: None, named: None, epoch: 0, streak: 0, probing: false, probe: None },
+            gate: Gate { opens: None, named: None, streak: 0, probing: false, probe: None },
+            epoch: 0,
             spent: None,
             window,
             queue: Queue::default(),
@@ -188,7 +192,8 @@ impl Core {
         self.untimed
     }
 
-    /// No limit is known, none is expected, and nothing else holds calls up. All of this changes only when a call ends.
+    /// No limit is known, none is expected, and nothing holds calls up. All of this changes only when a call ends, but for
+    /// the line.
     fn needs_no_clock(&self) -> bool {
         self.unnamed >= UNNAMED
             && self.requests.limit().is_none()
@@ -199,24 +204,25 @@ impl Core {
             && self.gate.opens.is_none()
             && !self.gate.probing
             && self.spent.is_none()
+            && self.queue.is_empty()
     }
 
-    /// A call comes that needs no clock, while nobody waits: it goes. `None` if that is not so.
+    /// A call comes that needs no clock: it goes. `None` if that is not so.
     #[inline(always)]
     pub(super) fn go_untimed(&mut self, cost: Cost) -> Option<FlightId> {
-        if !self.untimed || !self.queue.is_empty() || self.flights.len() >= self.window as usize {
+        if !self.untimed || self.flights.len() >= self.window {
             return None;
         }
         self.counts.sent += 1;
         self.sent += cost;
-        Some(self.flights.add(Flight::new(cost, self.gate.epoch, None, self.sent)))
+        Some(self.flights.add(Flight::new(cost, self.epoch, None, self.sent)))
     }
 
     /// The answer to a call that left untimed names no limit. `false` if the clock is needed all the same.
     #[inline(always)]
     pub(super) fn succeed_untimed(&mut self, id: FlightId) -> bool {
-        let is_as_it_was = self.flights.get(id).is_some_and(|flight| flight.epoch == self.gate.epoch);
-        if !self.untimed || !is_as_it_was || !self.queue.is_empty() {
+        let is_as_it_was = self.flights.get(id).is_some_and(|flight| flight.epoch == self.epoch);
+        if !self.untimed || !is_as_it_was {
             return false;
         }
         self.flights.free(id);
@@ -248,7 +254,7 @@ impl Core {
     /// since, or the quota is used up.
     pub(super) fn sent(&mut self, now: Moment, id: FlightId) -> bool {
         let Some(flight) = self.flights.get_mut(id) else { return true };
-        if flight.epoch != self.gate.epoch || self.spent.is_some() && !flight.looks {
+        if flight.epoch != self.epoch || self.spent.is_some() && !flight.looks {
             return false;
         }
         self.granted -= flight.cost;
@@ -273,7 +279,8 @@ impl Core {
         outcome: Outcome<'_>,
         wakes: &mut Wakes,
     ) -> Option<Moment> {
-        let flight = self.flights.take(id)?;
+        let flight = *self.flights.get(id)?;
+        self.flights.free(id);
         if self.heard == Moment::START {
             self.window = self.window_in_use();
         }
@@ -283,11 +290,11 @@ impl Core {
         match outcome {
             Outcome::Success(limits) => {
                 self.counts.succeeded += 1;
-                if flight.epoch == self.gate.epoch {
+                if flight.epoch == self.epoch {
                     self.widen(self.pace.is_none() && !self.is_known());
                     self.gate.streak = 0;
                     self.gate.probing = false;
-                } else if flight.epoch + 1 == self.gate.epoch {
+                } else if flight.epoch + 1 == self.epoch {
                     // A 429 comes back sooner than an answer: the gate before this one had been long enough after all.
                     self.gate.streak = self.gate.streak.min(1);
                 }
@@ -302,22 +309,26 @@ impl Core {
                 self.unnamed = if limits.is_empty() { self.unnamed.saturating_add(1) } else { 0 };
                 self.learn(now, &flight, limits);
             }
-            Outcome::Limited(limits, hint) => {
-                self.counts.limited += 1;
-                if flight.anew {
-                    self.patience = self.patience.saturating_mul(2).min(LONGEST_PATIENCE);
-                }
-                // Turned away, it took a request, but no tokens.
-                self.credit_tokens(now, flight.cost, Told::by(limits));
-                self.learn(now, &flight, limits);
-                opens = Some(self.close(now, &flight, limits, hint));
-            }
+            Outcome::Limited(limits, hint) => opens = Some(self.turned_away(now, flight, limits, hint)),
             Outcome::Spent(error) => self.spend(now, error, wakes),
             Outcome::Other => {}
         }
-        self.untimed = self.needs_no_clock();
         self.move_up(now, wakes);
+        self.untimed = self.needs_no_clock();
         opens
+    }
+
+    /// A sent call met a 429 that means "wait": when it may be sent again.
+    #[cold]
+    fn turned_away(&mut self, now: Moment, flight: Flight, limits: &Limits, hint: Option<Duration>) -> Moment {
+        self.counts.limited += 1;
+        if flight.anew {
+            self.patience = self.patience.saturating_mul(2).min(LONGEST_PATIENCE);
+        }
+        // It took a request, but no tokens.
+        self.credit_tokens(now, flight.cost, Told::by(limits));
+        self.learn(now, &flight, limits);
+        self.close(now, &flight, limits, hint)
     }
 
     pub(super) fn snapshot(&self, now: Moment) -> super::Snapshot {
@@ -326,7 +337,7 @@ impl Core {
             requests: self.level(Unit::Requests, &self.requests, now),
             tokens: self.level(Unit::Tokens, &self.tokens, now),
             more: self.others(now),
-            in_flight: self.flights.len(),
+            in_flight: self.flights.len() as usize,
             window: self.window_in_use(),
             waiting: self.waiters.len(),
             expected_wait: self.expected_wait(now, place, Cost::of_tokens(0.0, 0.0)),
