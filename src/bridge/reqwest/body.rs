@@ -130,7 +130,7 @@ where
     let is_empty = body.is_end_stream();
     let body = &mut Some(body);
     if let Some(body) = take::<Body, _>(body) {
-        return body.into_outgoing();
+        return if is_empty { Outgoing::Now(reqwest::Body::default(), body.url) } else { body.into_outgoing() };
     }
     let body = if is_empty {
         reqwest::Body::default()
