@@ -21,6 +21,7 @@ mod server;
 mod stack;
 mod stop;
 mod target;
+mod workers;
 
 pub use guard::Secrets;
 pub use options::Options;

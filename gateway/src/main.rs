@@ -12,14 +12,9 @@ use tower_outbound::mock::{Faults, Limits, MockApi, MockServer};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// How many tasks a busy worker goes on with before it asks for what has come in the meantime. With tokio's 61 the slowest of
-/// 64 connections were slower: see `gateway/measure throughput`.
-const EVENT_INTERVAL: u32 = 200;
-
 fn main() -> ExitCode {
     let options = Options::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(EVENT_INTERVAL).build();
-    let is_done = match runtime {
+    let is_done = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime.block_on(run(&options)),
         Err(error) => Err(error.into()),
     };

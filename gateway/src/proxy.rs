@@ -36,7 +36,7 @@ use crate::{
 /// What every call needs.
 pub(crate) struct Proxy<S> {
     pub(crate) stack: S,
-    pub(crate) rules: Rules,
+    pub(crate) rules: Arc<Rules>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) stop: Arc<Stop>,
 }

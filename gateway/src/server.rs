@@ -10,6 +10,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime::Handle,
     sync::Semaphore,
     time::{sleep, timeout},
 };
@@ -26,9 +27,10 @@ use crate::{
     metrics::Metrics,
     pages::{self, Facts, Pages},
     proxy::{Lane, Proxy, Rules},
-    stack::{meter, stack},
+    stack::{meter, stacks},
     stop::{Entered, Stage, Stop},
     target::Target,
+    workers::{self, Worker},
 };
 
 /// A connection that says nothing for so long is closed.
@@ -110,13 +112,19 @@ impl Gateway {
             meter: meter.clone(),
             history,
         };
-        let stack = stack(&options, rules.target.host(), key, &meter, &metrics);
+        // As many as the caller's runtime would serve with.
+        let number = Handle::current().metrics().num_workers();
+        let stacks = stacks(number, &options, rules.target.host(), key, &meter, &metrics);
+        let (rules, pages) = (Arc::new(rules), pages::router(pages));
         let on_connections = Arc::new(Stop::default());
-        let proxy = Proxy { stack, rules, metrics, stop: Arc::clone(&on_connections) };
-        let front = Arc::new(Front { proxy, pages: pages::router(pages) });
+        let workers = stacks.into_iter().map(|stack| {
+            let (rules, metrics, stop) = (Arc::clone(&rules), Arc::clone(&metrics), Arc::clone(&on_connections));
+            Worker::start(Front { proxy: Proxy { stack, rules, metrics, stop }, pages: pages.clone() })
+        });
+        let workers = workers.collect::<io::Result<Vec<_>>>()?;
 
         tokio::select! {
-            () = accept(listener, front, options.max_connections.get()) => {}
+            () = accept(listener, &workers, options.max_connections.get(), &on_connections) => {}
             () = stop => {}
         }
         on_connections.go_to(Stage::Ending);
@@ -151,7 +159,7 @@ impl<S> Front<S> {
     }
 }
 
-async fn accept<S, B>(listener: TcpListener, front: Arc<Front<S>>, max_connections: usize)
+async fn accept<S, B>(listener: TcpListener, workers: &[Worker<Front<S>>], max_connections: usize, stop: &Arc<Stop>)
 where
     S: Service<Request<Upload>, Response = http::Response<B>, Error = BoxError, Future: Send>,
     S: Clone + Send + Sync + 'static,
@@ -161,16 +169,19 @@ where
     // It is never closed.
     while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
         let (stream, peer) = loop {
-            match listener.accept().await {
+            match listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
                 Ok(accepted) => break accepted,
                 // Out of sockets, most likely: it passes when some have closed.
                 Err(_) => sleep(Duration::from_millis(10)).await,
             }
         };
-        let entered = front.proxy.stop.enter();
-        let conversation = converse(stream, peer, Arc::clone(&front), entered);
-        tokio::spawn(async move {
-            conversation.await;
+        let entered = stop.enter();
+        let Some(worker) = workers::idlest(workers) else { return };
+        worker.spawn(|front| async move {
+            // On the thread that it is for.
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                converse(stream, peer, front, entered).await;
+            }
             drop(permit);
         });
     }

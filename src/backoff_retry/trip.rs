@@ -111,7 +111,7 @@ impl Arrival {
         let Made { attempt, resends, began } = made;
         if let Some(name) = &settings.count_header {
             // Left out of a map that is full.
-            let _ = request.headers_mut().try_insert(name, HeaderValue::from(attempt - 1));
+            let _ = request.headers_mut().try_insert(name, count(attempt - 1));
         }
         if settings.marks {
             let (seq, start) = (self.seq, self.start);
@@ -135,6 +135,16 @@ impl Arrival {
             (Some(given), Some(set)) => Some(set.min(*given)),
             (given, set) => given.copied().or(set),
         }
+    }
+}
+
+/// As a header's value; hardly any call needs one that is not there already.
+fn count(again: u32) -> HeaderValue {
+    match again {
+        0 => HeaderValue::from_static("0"),
+        1 => HeaderValue::from_static("1"),
+        2 => HeaderValue::from_static("2"),
+        more => more.into(),
     }
 }
 

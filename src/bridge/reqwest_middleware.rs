@@ -24,17 +24,13 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use futures_util::{FutureExt, future::Map};
-use http::{Extensions, Request, Response, Uri};
-use reqwest::Url;
+use http::{Extensions, Request, Response};
 use reqwest_middleware::{Error as MiddlewareError, Middleware, Next};
 use tower::{BoxError, ServiceExt, util::Oneshot};
 use tower_layer::Layer;
@@ -46,7 +42,7 @@ use super::{
         Body,
         body::{Outgoing, wrapped},
         client::incoming,
-        future::{marked, put_in, to_reqwest, with_url, with_url_of, without_key},
+        future::{put_in, to_reqwest, with_url, with_url_of, without_key},
     },
 };
 use crate::Call;
@@ -88,35 +84,16 @@ where
         extensions: &mut Extensions,
         next: Next<'_>,
     ) -> Result<reqwest::Response, MiddlewareError> {
-        let url = request.url().clone();
         let mut request = incoming(request, self.max_replay, None)?;
-        let called = Called {
-            uri: request.uri().clone(),
-            url,
-            has_own: !request.extensions().is_empty(),
-            is_from_there: AtomicBool::new(false),
-        };
+        let (uri, has_own) = (request.uri().clone(), !request.extensions().is_empty());
         if !extensions.is_empty() {
             request.extensions_mut().extend(extensions.clone());
         }
         let lent = Lent::from(extensions);
-        let next = NextService { next, extensions: &lent.shared, called: &called };
+        let next = NextService { next, extensions: &lent.shared, has_own };
         let response = self.layer.run_over(next, request).await.map_err(into_middleware)?;
-        Ok(match called.is_from_there.into_inner() {
-            true => marked(response, called.url).into(),
-            false => with_url_of(&called.uri, response.into()),
-        })
+        Ok(with_url_of(&uri, response.into()))
     }
-}
-
-/// What the caller's request was when it came.
-struct Called {
-    uri: Uri,
-    url: Url,
-    /// Whether it has extensions of its own, as reqwest keeps its time limit there.
-    has_own: bool,
-    /// Whether the last answer came from that very URL. It is without reqwest's mark of it then.
-    is_from_there: AtomicBool,
 }
 
 /// The extensions while the layers have them: given back also where the call is dropped, and with the caller's own
@@ -190,7 +167,8 @@ pub struct NextService<'a> {
     next: Next<'a>,
     /// What the middlewares hand on to each other. An attempt under way has it.
     extensions: &'a Mutex<Extensions>,
-    called: &'a Called,
+    /// Whether the request came with extensions of its own, as reqwest keeps its time limit there.
+    has_own: bool,
 }
 
 /// The extensions while an attempt has them: given back also where it is dropped.
@@ -231,26 +209,22 @@ impl<'a> Service<Request<Body>> for NextService<'a> {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let Self { next, extensions, called } = self.clone();
+        let Self { next, extensions, has_own } = self.clone();
         Box::pin(async move {
             let mut taken = Taken::from(extensions);
             let (parts, body) = request.into_parts();
-            let mut request = match body.into_outgoing() {
-                Outgoing::Now(body) => Request::from_parts(parts, body),
-                Outgoing::Later(making) => put_in(parts, making.await?),
+            let (mut request, url) = match body.into_outgoing() {
+                Outgoing::Now(body, url) => (Request::from_parts(parts, body), url),
+                Outgoing::Later(making) => (put_in(parts, making.await?), None),
             };
-            let known = if called.has_own { request.extensions().clone() } else { mem::take(request.extensions_mut()) };
+            let known = if has_own { request.extensions().clone() } else { mem::take(request.extensions_mut()) };
             if taken.extensions.is_empty() {
                 taken.extensions = known;
             } else {
                 taken.extensions.extend(known);
             }
-            let url = (*request.uri() == called.uri).then_some(&called.url);
             let request = to_reqwest(request, url)?;
-            let response = next.run(request, &mut taken.extensions).await.map_err(from_middleware)?;
-            let is_from_there = *response.url() == called.url;
-            called.is_from_there.store(is_from_there, Ordering::Relaxed);
-            Ok(if is_from_there { response.into() } else { with_url(response) })
+            next.run(request, &mut taken.extensions).await.map(with_url).map_err(from_middleware)
         })
     }
 }

@@ -23,7 +23,7 @@ use tower_outbound::{
 };
 
 /// The most that the layers of a stack may take by themselves, as over hyper.
-pub(crate) const STACK: u64 = 8;
+pub(crate) const STACK: u64 = 5;
 
 /// What async-openai takes for an answer.
 const ANSWER: &[u8] = br#"{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[]}"#;
@@ -114,11 +114,8 @@ fn a_call_costs_little_more_than_with_the_bare_client() {
     println!("reqwest: bare {bare}, the bridge alone +{}, with the stack +{}", bridge - bare, stacked - bare);
 
     let middleware = |builder: ClientBuilder| {
-        let client = builder.build();
-        count(url, move |request| {
-            let client = client.clone();
-            async move { client.execute(request).await }
-        })
+        let client = &builder.build();
+        count(url, |request| client.execute(request))
     };
     let builder = || ClientBuilder::new(http().build().unwrap());
     let none = middleware(builder());
@@ -133,16 +130,16 @@ fn a_call_costs_little_more_than_with_the_bare_client() {
         whole - none
     );
 
-    assert!(bridge - bare <= 11, "{bridge} over {bare}");
+    assert!(bridge - bare <= 8, "{bridge} over {bare}");
     assert!(stacked - bridge <= STACK, "{stacked} over {bridge}");
-    // Two more than reqwest-retry's own and the stack's: it copies a request, which is less than the way into `http`'s types.
-    assert!(whole - none <= peer - none + STACK + 2, "{whole} over {none}, reqwest-retry {peer}");
+    // Three more than reqwest-retry's own and the stack's: it copies a request, which is less than the way into `http`'s types.
+    assert!(whole - none <= peer - none + STACK + 3, "{whole} over {none}, reqwest-retry {peer}");
     // One for the box around the layers' body.
     assert!(whole - alone <= STACK + 1, "{whole} over {alone}");
 }
 
 /// Where they come from: reqwest's own conversions, of which a call through its types needs each once, but for the one of the
-/// request's URL, which is written out in one piece and read again.
+/// request's URL, which goes along as it is.
 #[test]
 fn each_allocation_has_its_place() {
     let url = reqwest::Url::parse(&server()).unwrap();
@@ -150,11 +147,6 @@ fn each_allocation_has_its_place() {
     let counted = |call: &mut dyn FnMut()| measure(call).count_total;
     let (mut given, mut taken) = (Some(request(&url)), None);
     let into_http = counted(&mut || taken = http::Request::try_from(given.take().unwrap()).ok());
-    let uri = taken.take().unwrap().into_parts().0.uri;
-    let place = uri.path_and_query().unwrap().as_str();
-    let parts = [uri.scheme_str().unwrap(), "://", uri.authority().unwrap().as_str(), place];
-    let mut back = None;
-    let from_http = counted(&mut || back = parts.concat().parse::<reqwest::Url>().ok());
     let clone = counted(&mut || drop(black_box(url.clone())));
     let mut answer = Some(reqwest::Response::from(Response::new(reqwest::Body::from("{}"))));
     let mut response = None;
@@ -167,9 +159,9 @@ fn each_allocation_has_its_place() {
     let mut whole = None;
     let again = counted(&mut || whole = answer.take().map(reqwest::Response::from));
     println!(
-        "request into http {into_http}, its URL back {from_http}; response's URL {clone} and its mark 1; \
+        "request into http {into_http}, its URL {clone}; response's URL {clone} and its mark 1; \
          response into http {out}, back {again}"
     );
-    assert_eq!(bridge - bare, into_http + from_http + clone + 1 + out + again, "{bridge} over {bare}");
-    assert!(back == Some(url) && whole.is_some());
+    assert_eq!(bridge - bare, into_http + clone + clone + 1 + out + again, "{bridge} over {bare}");
+    assert!(taken.is_some() && whole.is_some());
 }

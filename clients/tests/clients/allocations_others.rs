@@ -27,7 +27,7 @@ use tower_outbound::{
 use crate::allocations::{STACK, http, least, on_a_thread, runtime, server, stack};
 
 /// The most that the way into the layers and out of them takes, with async-openai.
-const OPENAI: u64 = 11;
+const OPENAI: u64 = 8;
 /// And with tonic.
 const TONIC: u64 = 8;
 

@@ -13,6 +13,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::Full;
+use reqwest::Url;
 use tower::BoxError;
 
 use crate::body::{ReplayBody, Resend};
@@ -26,7 +27,11 @@ pub(in crate::bridge) type Maker = Arc<dyn Fn() -> Making + Send + Sync>;
 ///
 /// From what is in memory it is made without a copy; from a stream, one that goes once.
 /// [`Body::replayed`] keeps a stream while it is sent.
-pub struct Body(Content);
+pub struct Body {
+    content: Content,
+    /// Where the request with it goes, as reqwest has it: so it need not be read out of the [`Uri`](http::Uri) again.
+    url: Option<Url>,
+}
 
 enum Content {
     Whole(Bytes),
@@ -38,64 +43,82 @@ enum Content {
     Making { making: Mutex<Making>, maker: Maker },
 }
 
-/// What a body is to reqwest.
+/// What a body is to reqwest, and where it was to go if it came with a request.
 pub(in crate::bridge) enum Outgoing {
-    Now(reqwest::Body),
+    Now(reqwest::Body, Option<Url>),
     Later(Making),
 }
 
 impl Body {
     /// A stream that is kept while it is sent, up to `max_bytes`, and can go again as long as it is.
     pub fn replayed(body: impl Into<reqwest::Body>, max_bytes: usize) -> Self {
-        match Self::from(body.into()) {
-            Self(Content::Once(stream)) => Self(Content::Replay(ReplayBody::new(stream, max_bytes))),
-            whole => whole,
+        match Content::from(body.into()) {
+            Content::Once(stream) => Content::Replay(ReplayBody::new(stream, max_bytes)).into(),
+            whole => whole.into(),
         }
     }
 
     /// The body of a request that `maker` has made, and makes anew for each further sending.
     pub(in crate::bridge) fn made(body: reqwest::Body, maker: Maker) -> Self {
-        match Self::from(body) {
-            Self(Content::Once(body)) => Self(Content::Made { body, maker }),
-            whole => whole,
+        match Content::from(body) {
+            Content::Once(body) => Content::Made { body, maker }.into(),
+            whole => whole.into(),
         }
     }
 
+    /// That of a request to this place.
+    pub(in crate::bridge) fn to(self, url: Url) -> Self {
+        Self { url: Some(url), ..self }
+    }
+
     pub(in crate::bridge) fn into_outgoing(self) -> Outgoing {
-        match self.0 {
-            Content::Whole(bytes) => Outgoing::Now(bytes.into()),
-            Content::Once(body) | Content::Made { body, .. } => Outgoing::Now(body),
-            Content::Replay(replay) => Outgoing::Now(reqwest::Body::wrap(replay)),
-            Content::ToMake(maker) => Outgoing::Later(maker()),
+        let body = match self.content {
+            Content::Whole(bytes) => bytes.into(),
+            Content::Once(body) | Content::Made { body, .. } => body,
+            Content::Replay(replay) => reqwest::Body::wrap(replay),
+            Content::ToMake(maker) => return Outgoing::Later(maker()),
             Content::Making { making, .. } => {
-                Outgoing::Later(making.into_inner().unwrap_or_else(PoisonError::into_inner))
+                return Outgoing::Later(making.into_inner().unwrap_or_else(PoisonError::into_inner));
             }
-        }
+        };
+        Outgoing::Now(body, self.url)
     }
 }
 
 impl Default for Body {
     fn default() -> Self {
-        Self(Content::Whole(Bytes::new()))
+        Bytes::new().into()
     }
 }
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        Self(Content::Whole(bytes))
+        Content::Whole(bytes).into()
     }
 }
 
 impl From<reqwest::Body> for Body {
+    fn from(body: reqwest::Body) -> Self {
+        Content::from(body).into()
+    }
+}
+
+impl From<Content> for Body {
+    fn from(content: Content) -> Self {
+        Self { content, url: None }
+    }
+}
+
+impl From<reqwest::Body> for Content {
     fn from(mut body: reqwest::Body) -> Self {
         if body.as_bytes().is_none() {
-            return Self(Content::Once(body));
+            return Self::Once(body);
         }
         // In memory, its one frame is all of it, and handed out without a copy.
-        match Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Some(Ok(frame))) => frame.into_data().map_or_else(|_| Self::default(), Self::from),
-            _ => Self::default(),
-        }
+        Self::Whole(match Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+            _ => Bytes::new(),
+        })
     }
 }
 
@@ -104,20 +127,21 @@ pub(super) fn outgoing<B>(body: B) -> Outgoing
 where
     B: http_body::Body<Data: Into<Bytes>, Error: Into<BoxError>> + Send + Sync + 'static,
 {
-    if body.is_end_stream() {
-        return Outgoing::Now(reqwest::Body::default());
-    }
+    let is_empty = body.is_end_stream();
     let body = &mut Some(body);
     if let Some(body) = take::<Body, _>(body) {
-        return body.into_outgoing();
+        return if is_empty { Outgoing::Now(reqwest::Body::default(), body.url) } else { body.into_outgoing() };
     }
-    if let Some(body) = take::<reqwest::Body, _>(body) {
-        return Outgoing::Now(body);
-    }
-    if let Some(full) = take::<Full<Bytes>, _>(body) {
-        return Outgoing::Now(full.in_memory().unwrap_or_default().into());
-    }
-    Outgoing::Now(body.take().map(reqwest::Body::wrap).unwrap_or_default())
+    let body = if is_empty {
+        reqwest::Body::default()
+    } else if let Some(body) = take::<reqwest::Body, _>(body) {
+        body
+    } else if let Some(full) = take::<Full<Bytes>, _>(body) {
+        full.in_memory().unwrap_or_default().into()
+    } else {
+        body.take().map(reqwest::Body::wrap).unwrap_or_default()
+    };
+    Outgoing::Now(body, None)
 }
 
 /// The body of an answer as reqwest's: a box around it only where it is of another type.
@@ -136,18 +160,20 @@ fn take<T: 'static, B: 'static>(body: &mut Option<B>) -> Option<T> {
 
 impl Resend for Body {
     fn resend(&self) -> Option<Self> {
-        Some(Self(match &self.0 {
+        // Its URL is for the first: hardly any goes again.
+        let content = match &self.content {
             Content::Whole(bytes) => Content::Whole(bytes.clone()),
             Content::Once(_) => return None,
             Content::Replay(replay) => Content::Replay(replay.resend()?),
             Content::Made { maker, .. } | Content::ToMake(maker) | Content::Making { maker, .. } => {
                 Content::ToMake(Arc::clone(maker))
             }
-        }))
+        };
+        Some(content.into())
     }
 
     fn in_memory(&self) -> Option<Bytes> {
-        match &self.0 {
+        match &self.content {
             Content::Whole(bytes) => Some(bytes.clone()),
             _ => None,
         }
@@ -160,7 +186,7 @@ impl http_body::Body for Body {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         loop {
-            match &mut self.0 {
+            match &mut self.content {
                 Content::Whole(bytes) => {
                     let bytes = mem::take(bytes);
                     return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
@@ -173,7 +199,7 @@ impl http_body::Body for Body {
                 }
                 Content::ToMake(maker) => {
                     let (making, maker) = (Mutex::new(maker()), Arc::clone(maker));
-                    self.0 = Content::Making { making, maker };
+                    self.content = Content::Making { making, maker };
                 }
                 Content::Making { making, .. } => {
                     let making = making.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -181,18 +207,18 @@ impl http_body::Body for Body {
                     let body = match made {
                         Ok(mut request) => request.body_mut().take().unwrap_or_default(),
                         Err(error) => {
-                            self.0 = Content::Whole(Bytes::new());
+                            self.content = Content::Whole(Bytes::new());
                             return Poll::Ready(Some(Err(error)));
                         }
                     };
-                    self.0 = Content::Once(body);
+                    self.content = Content::Once(body);
                 }
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.content {
             Content::Whole(bytes) => bytes.is_empty(),
             Content::Once(body) | Content::Made { body, .. } => body.is_end_stream(),
             Content::Replay(replay) => replay.is_end_stream(),
@@ -201,7 +227,7 @@ impl http_body::Body for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.content {
             Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Once(body) | Content::Made { body, .. } => body.size_hint(),
             Content::Replay(replay) => replay.size_hint(),
@@ -212,7 +238,7 @@ impl http_body::Body for Body {
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match &self.0 {
+        f.write_str(match &self.content {
             Content::Whole(_) => "Body(in memory)",
             Content::Once(_) => "Body(goes once)",
             Content::Replay(_) => "Body(kept while it is sent)",

@@ -116,10 +116,12 @@ pub(in crate::bridge) fn incoming(
     max_replay: usize,
     maker: Option<Maker>,
 ) -> Result<Request<Body>, reqwest::Error> {
-    Ok(Request::try_from(request)?.map(|body| match maker {
+    let url = request.url().clone();
+    let body = |body| match maker {
         Some(maker) => Body::made(body, maker),
         None => Body::replayed(body, max_replay),
-    }))
+    };
+    Ok(Request::try_from(request)?.map(|content| body(content).to(url)))
 }
 
 impl<S, RB> Service<reqwest::Request> for Client<S>

@@ -53,8 +53,8 @@ struct ToMake {
 }
 
 impl ResponseFuture {
-    pub(super) fn send(client: &mut reqwest::Client, request: Request<reqwest::Body>) -> Self {
-        Self { state: State::send(client, request) }
+    pub(super) fn send(client: &mut reqwest::Client, request: Request<reqwest::Body>, url: Option<Url>) -> Self {
+        Self { state: State::send(client, request, url) }
     }
 
     pub(super) fn make(service: ReqwestService, parts: Parts, making: Making) -> Self {
@@ -63,8 +63,8 @@ impl ResponseFuture {
 }
 
 impl State {
-    fn send(client: &mut reqwest::Client, request: Request<reqwest::Body>) -> Self {
-        match to_reqwest(request, None) {
+    fn send(client: &mut reqwest::Client, request: Request<reqwest::Body>, url: Option<Url>) -> Self {
+        match to_reqwest(request, url) {
             Ok(request) => Self::Sending { sending: client.call(request) },
             Err(error) => Self::Failed { error: Some(error) },
         }
@@ -89,7 +89,7 @@ impl Future for ResponseFuture {
                     let Some(ToMake { mut service, parts, .. }) = to_make.take().map(|made| *made) else {
                         return Poll::Pending;
                     };
-                    State::send(service.client_mut(), put_in(parts, made))
+                    State::send(service.client_mut(), put_in(parts, made), None)
                 }
                 StateProj::Failed { error } => {
                     let error = error.take().map(without_key);
@@ -112,19 +112,18 @@ pub(in crate::bridge) fn put_in(mut parts: Parts, mut made: reqwest::Request) ->
     Request::from_parts(parts, made.body_mut().take().unwrap_or_default())
 }
 
-/// In reqwest's own type; to `known`, if that is where it goes. Its own conversion lets each URL grow as it writes it out,
+/// In reqwest's own type; to `known`, if it is still to go there. Its own conversion lets each URL grow as it writes it out,
 /// and is needed only where there are extensions: the time limit is one.
 pub(in crate::bridge) fn to_reqwest(
     mut request: Request<reqwest::Body>,
-    known: Option<&Url>,
+    known: Option<Url>,
 ) -> Result<reqwest::Request, reqwest::Error> {
     // That is for the layers alone.
     request.extensions_mut().remove::<Call>();
-    let url = match known {
-        _ if !request.extensions().is_empty() => None,
-        Some(url) => Some(url.clone()),
-        None => url_of(request.uri()),
-    };
+    if !request.extensions().is_empty() {
+        return request.try_into();
+    }
+    let url = known.filter(|url| *request.uri() == *url.as_str()).or_else(|| url_of(request.uri()));
     let Some(url) = url else { return request.try_into() };
     let (parts, body) = request.into_parts();
     let mut request = reqwest::Request::new(parts.method, url);

@@ -70,7 +70,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (parts, body) = request.into_parts();
         match outgoing(body) {
-            Outgoing::Now(body) => ResponseFuture::send(&mut self.client, Request::from_parts(parts, body)),
+            Outgoing::Now(body, url) => ResponseFuture::send(&mut self.client, Request::from_parts(parts, body), url),
             Outgoing::Later(making) => ResponseFuture::make(self.clone(), parts, making),
         }
     }
