@@ -41,6 +41,13 @@ impl Resend for Upload {
         })
     }
 
+    fn can_resend(&self) -> bool {
+        match self {
+            Self::Whole { .. } => true,
+            Self::Streamed { body, .. } => body.can_resend(),
+        }
+    }
+
     fn in_memory(&self) -> Option<Bytes> {
         match self {
             Self::Whole { content, .. } => Some(content.clone()),

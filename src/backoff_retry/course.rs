@@ -80,7 +80,7 @@ impl Course {
 
     /// The retry that was decided on is sent now: what it took is not given back.
     pub(crate) fn sent(&mut self) {
-        self.withdrawn = std::mem::take(&mut self.unsent).sent().or(self.withdrawn);
+        self.withdrawn = self.unsent.sent().or(self.withdrawn);
     }
 
     /// What follows this outcome by all that the layer says; `None` after a success. Without a request, its body cannot
@@ -92,7 +92,8 @@ impl Course {
         result: &Result<Response<RB>, BoxError>,
         now: Instant,
     ) -> Option<Decision> {
-        let decision = self.judge_by(|failed| layer.settings.decide(failed), request, result, now);
+        let decide = |failed: &Failed<'_>| layer.settings.decide(failed).map(|next| (next.wait, next.unsent));
+        let decision = self.judge_by(decide, request, result, now);
         if decision.is_none() {
             layer.settings.budget.succeeded(self.withdrawn);
         }

@@ -17,7 +17,6 @@ use super::{trip::Trip, wait::Missed};
 use crate::{
     ApiError,
     body::Resend,
-    failure,
     kept::{HeaderList, Kept},
 };
 
@@ -60,8 +59,7 @@ where
                     trip.succeed(response);
                     return Poll::Ready(result);
                 }
-                let Some(error) = failure(&result) else { return Poll::Ready(result) };
-                if let Some(result) = trip.judge(this.kept.as_ref(), error, result) {
+                if let Some(result) = trip.judge(this.kept.as_ref(), result) {
                     return Poll::Ready(result);
                 }
                 // With its permit, if it held one.
@@ -73,16 +71,15 @@ where
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let next = ready!(trip.poll_next(cx));
-            match next.and_then(|service| Ok((service, kept.body().ok_or_else(Missed::body)?))) {
-                Ok((mut service, body)) => {
-                    let mut request = kept.again(body);
-                    trip.send(&mut request);
-                    this.attempt.set(Some(service.call(request)));
-                    has_sent = true;
-                }
-                Err(Missed { error, reason }) => return Poll::Ready(trip.give_up(error, reason)),
-            }
+            let mut service = match ready!(trip.poll_next(cx)) {
+                Ok(service) => service,
+                Err(missed) => return Poll::Ready(trip.give_up(missed)),
+            };
+            let Some(body) = kept.body() else { return Poll::Ready(trip.give_up(Missed::body())) };
+            let mut request = kept.again(body);
+            trip.send(&mut request);
+            this.attempt.set(Some(service.call(request)));
+            has_sent = true;
         }
     }
 }

@@ -68,6 +68,13 @@ pub(super) struct Failed<'a> {
     pub(super) now: Instant,
 }
 
+/// Another attempt: after this wait, at this time, for what was taken from the budget.
+pub(super) struct Next {
+    pub(super) wait: Duration,
+    pub(super) at: Instant,
+    pub(super) unsent: Unsent,
+}
+
 impl<'a> Failed<'a> {
     /// As a policy sees it, with this random number, where no longer wait is accepted.
     pub(super) fn attempt(&self, random: f64, longest_wait: Duration) -> Attempt<'a> {
@@ -86,8 +93,8 @@ impl<'a> Failed<'a> {
 }
 
 impl Settings {
-    /// Another attempt after this wait, and what was taken for it from the budget; or why not.
-    pub(super) fn decide(&self, failed: &Failed<'_>) -> Result<(Duration, Unsent), StopReason> {
+    /// The next attempt, or why there is none.
+    pub(super) fn decide(&self, failed: &Failed<'_>) -> Result<Next, StopReason> {
         let error = failed.error;
         if error.retry() == RetryHint::Never {
             return Err(StopReason::NotRetryable);
@@ -108,7 +115,7 @@ impl Settings {
             RetryHint::After(hint) => wait.max(hint),
             _ => wait,
         };
-        self.fits(wait, failed.now, failed.deadline)?;
+        let at = self.fits(wait, failed.now, failed.deadline)?;
         let withdrawn = self.budget.withdraw(error.kind(), failed.now).ok_or(StopReason::BudgetUsed)?;
         let unsent = Unsent::new(&self.budget, withdrawn);
         #[cfg(feature = "tracing")]
@@ -122,7 +129,7 @@ impl Settings {
         if let Some(on_retry) = &self.on_retry {
             on_retry(&attempt, wait);
         }
-        Ok((wait, unsent))
+        Ok(Next { wait, at, unsent })
     }
 
     /// When a call that came at `start` is to be given up, by the setting.
@@ -130,8 +137,8 @@ impl Settings {
         start.checked_add(self.max_elapsed?)
     }
 
-    /// Whether a wait may be begun.
-    pub(super) fn fits(&self, wait: Duration, now: Instant, deadline: Option<Instant>) -> Result<(), StopReason> {
+    /// When a wait would end, if it may be begun.
+    pub(super) fn fits(&self, wait: Duration, now: Instant, deadline: Option<Instant>) -> Result<Instant, StopReason> {
         if wait > self.max_wait {
             return Err(StopReason::WaitTooLong);
         }
@@ -139,7 +146,7 @@ impl Settings {
         if deadline.is_some_and(|deadline| end > deadline) {
             return Err(StopReason::PastDeadline);
         }
-        Ok(())
+        Ok(end)
     }
 
     fn may_repeat(&self, request: Traits<'_>) -> bool {

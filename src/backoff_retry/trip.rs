@@ -18,14 +18,14 @@ use super::{
     RetryError, RetryReport, StopReason,
     budget::{Unsent, Withdrawn},
     service::Shared,
-    settings::{Failed, Settings, outcome},
+    settings::{Failed, Next, Settings, outcome},
     wait::{Missed, Plan, Wait},
 };
 use crate::{
     Again, ApiError, Call, Refused,
     body::Resend,
     call::next_seq,
-    find_cause,
+    failure, find_cause,
     kept::{HeaderList, Kept},
 };
 
@@ -50,13 +50,13 @@ struct Past<RB> {
     report: RetryReport,
     /// Attempts and resends before the one under way: what is not sent after all does not count.
     made: (u32, u32),
-    /// When the attempt under way was first sent; `None` for the first of all.
-    began: Option<Instant>,
+    /// When the attempt under way was first sent.
+    began: Instant,
     last_wait: Duration,
     /// What the last retry took from the budget.
     withdrawn: Option<Withdrawn>,
     /// What the next one did.
-    unsent: Option<Unsent>,
+    unsent: Unsent,
     /// The last failed response, where it is whole in memory.
     response: Option<Response<RB>>,
     /// The last failure.
@@ -158,13 +158,12 @@ impl<S, RB: Body> Trip<S, RB> {
     pub(super) fn send<B>(&mut self, request: &mut Request<B>) {
         let past = self.setback.as_mut().map(|setback| setback.as_mut().project().past);
         let made = past.map_or(Made::FIRST, |past| {
-            if let Some(unsent) = past.unsent.take() {
-                past.withdrawn = unsent.sent();
+            past.withdrawn = past.unsent.sent().or(past.withdrawn);
+            // Nobody asks since when an attempt that is not marked is under way.
+            if self.shared.settings.marks && past.report.attempts > past.made.0 {
+                past.began = Instant::now();
             }
-            if past.report.attempts > past.made.0 {
-                past.began = Some(Instant::now());
-            }
-            Made { attempt: past.report.attempts, resends: past.report.resends, began: past.began }
+            Made { attempt: past.report.attempts, resends: past.report.resends, began: Some(past.began) }
         });
         self.arrival.mark(request, &self.shared.settings, made, true);
     }
@@ -175,18 +174,18 @@ impl<S, RB: Body> Trip<S, RB> {
     pub(super) fn judge<B: Resend>(
         &mut self,
         kept: Option<&Kept<B, HeaderList>>,
-        error: ApiError,
         result: Result<Response<RB>, BoxError>,
     ) -> Option<Result<Response<RB>, BoxError>>
     where
         S: Clone,
     {
+        let Some(error) = failure(&result) else { return Some(result) };
         let again = match &result {
             Ok(response) => response.extensions().get::<Again>().copied(),
             Err(error) if find_cause::<Refused>(&**error).is_some() => {
                 let Err(refusal) = result else { return Some(result) };
                 self.take_back();
-                return Some(self.give_up(refusal, StopReason::Refused));
+                return Some(self.give_up(Missed { error: refusal, reason: StopReason::Refused }));
             }
             Err(error) => find_cause::<Again>(&**error).copied(),
         };
@@ -195,30 +194,32 @@ impl<S, RB: Body> Trip<S, RB> {
                 setback.as_mut().project().past.error = error;
                 setback
             }
-            None => self.setback.insert(Box::pin(Setback { past: Past::new(error), wait: Wait::idle() })),
+            None => self
+                .setback
+                .insert(Box::pin(Setback { past: Past::new(error, self.arrival.start), wait: Wait::idle() })),
         };
         let setback = setback.as_mut().project();
         let (past, settings) = (setback.past, &*self.shared.settings);
         let (now, deadline) = (Instant::now(), self.arrival.deadline(settings));
         // Whether it can go; it is taken when it goes, for what is left of the last sending may still be read.
-        let kept = kept.filter(|kept| kept.body().is_some());
+        let kept = kept.filter(|kept| kept.body.can_resend());
         let next = match again {
             Some(again) => past.defer(settings, again, now, deadline),
             None => past.retry(settings, &self.arrival, kept, &result, now, deadline),
         };
-        let next = next.and_then(|until| kept.map(|_| until).ok_or(StopReason::BodySpent));
+        let next = next.and_then(|at| kept.map(|_| at).ok_or(StopReason::BodySpent));
         past.is_told = again.is_none() || next.is_err();
         if past.is_told {
             past.report.kinds.push(past.error.kind());
         }
         match next {
-            Ok(until) => {
+            Ok(at) => {
                 past.made = (past.report.attempts, past.report.resends);
                 match again {
                     Some(_) => past.report.resends += 1,
                     None => past.report.attempts += 1,
                 }
-                let plan = Plan { now, until, deadline, rest: past.put_aside(result) };
+                let plan = Plan { due: Some(at).filter(|at| *at > now), rest: past.put_aside(result) };
                 setback.wait.begin(self.shared.fresh_service(), plan);
                 None
             }
@@ -277,10 +278,11 @@ impl<S, RB: Body> Trip<S, RB> {
 
     /// Another attempt was to follow and was not sent, because the service was not ready or a gate said no: the last
     /// response, if it is still at hand, tells the caller more.
-    pub(super) fn give_up(&mut self, error: BoxError, reason: StopReason) -> Result<Response<RB>, BoxError> {
+    pub(super) fn give_up(&mut self, missed: Missed) -> Result<Response<RB>, BoxError> {
+        let Missed { error, reason } = missed;
         let Some(setback) = &mut self.setback else { return Err(error) };
         let past = setback.as_mut().project().past;
-        past.unsent = None;
+        past.unsent = Unsent::default();
         if !past.is_told {
             past.report.kinds.push(past.error.kind());
         }
@@ -291,15 +293,15 @@ impl<S, RB: Body> Trip<S, RB> {
 }
 
 impl<RB> Past<RB> {
-    fn new(error: ApiError) -> Self {
+    fn new(error: ApiError, began: Instant) -> Self {
         let report = RetryReport { attempts: 1, ..RetryReport::default() };
         Self {
             report,
             made: (1, 0),
-            began: None,
+            began,
             last_wait: Duration::ZERO,
             withdrawn: None,
-            unsent: None,
+            unsent: Unsent::default(),
             response: None,
             error,
             is_told: false,
@@ -317,8 +319,7 @@ impl<RB> Past<RB> {
         if self.report.resends >= settings.max_resends {
             return Err(StopReason::ResendsUsed);
         }
-        settings.fits(again.not_before.saturating_duration_since(now), now, deadline)?;
-        Ok(now)
+        settings.fits(again.not_before.saturating_duration_since(now), now, deadline).map(|_| now)
     }
 
     /// Another attempt, if the policy wants one and it fits the limits: when.
@@ -331,7 +332,7 @@ impl<RB> Past<RB> {
         now: Instant,
         deadline: Option<Instant>,
     ) -> Result<Instant, StopReason> {
-        let (wait, unsent) = settings.decide(&Failed {
+        let Next { wait, at, unsent } = settings.decide(&Failed {
             number: self.report.attempts,
             start: arrival.start,
             deadline,
@@ -341,20 +342,20 @@ impl<RB> Past<RB> {
             outcome: outcome(result),
             now,
         })?;
-        self.unsent = Some(unsent);
+        self.unsent = unsent;
         self.last_wait = wait;
         self.report.waited = self.report.waited.saturating_add(wait);
-        now.checked_add(wait).ok_or(StopReason::WaitTooLong)
+        Ok(at)
     }
 
     /// Keeps a failed response that is whole in memory; of another, hands out the body, to be read and dropped.
+    #[inline]
     fn put_aside(&mut self, result: Result<Response<RB>, BoxError>) -> Option<RB> {
-        self.response = None;
-        let response = result.ok()?;
         if self.error.body_in_memory() {
-            self.response = Some(response);
+            self.response = result.ok();
             return None;
         }
-        Some(response.into_body())
+        self.response = None;
+        result.ok().map(Response::into_body)
     }
 }

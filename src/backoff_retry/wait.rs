@@ -13,26 +13,26 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tower::BoxError;
 
 use super::StopReason;
-use crate::body::drain::Drain;
+use crate::body::drain::{self, Drain};
 
 pin_project! {
     /// The service is a fresh one, made ready after the wait: a permit held through it would keep others out.
     pub(super) struct Wait<S, RB> {
         #[pin]
         rest: Option<Drain<RB>>,
-        // Until the next attempt is due; from then on, until the deadline.
+        // While the rest is read, until that has taken too long; then until the next attempt is due; then until the deadline.
         #[pin]
         sleep: Option<Sleep>,
-        due: bool,
+        // `None` once the time has come.
+        due: Option<Instant>,
         next: Option<S>,
     }
 }
 
 /// What a wait is begun with.
 pub(super) struct Plan<RB> {
-    pub(super) now: Instant,
-    pub(super) until: Instant,
-    pub(super) deadline: Option<Instant>,
+    /// `None`: at once.
+    pub(super) due: Option<Instant>,
     /// What is left of the failed response: read and dropped.
     pub(super) rest: Option<RB>,
 }
@@ -62,7 +62,7 @@ impl Missed {
 impl<S, RB> Wait<S, RB> {
     /// With nothing to wait for.
     pub(super) fn idle() -> Self {
-        Self { rest: None, sleep: None, due: false, next: None }
+        Self { rest: None, sleep: None, due: None, next: None }
     }
 
     /// From now on it waits to call this service. Not with a body in hand: what may still be read of the last sending's
@@ -71,15 +71,9 @@ impl<S, RB> Wait<S, RB> {
     where
         RB: Body,
     {
-        let Plan { now, until, deadline, rest } = plan;
         let mut this = self.project();
-        if let Some(rest) = rest {
-            this.rest.set(Drain::new(rest, now, until, deadline));
-        }
-        if until > now {
-            this.sleep.set(Some(sleep_until(until)));
-        }
-        *this.due = false;
+        this.rest.set(plan.rest.and_then(Drain::new));
+        *this.due = plan.due;
         *this.next = Some(service);
     }
 
@@ -96,15 +90,16 @@ impl<S, RB> Wait<S, RB> {
     {
         let mut this = self.project();
         if let Some(rest) = this.rest.as_mut().as_pin_mut() {
-            ready!(rest.poll(cx));
-            this.rest.set(None);
-        }
-        if !*this.due {
-            if let Some(sleep) = this.sleep.as_mut().as_pin_mut() {
-                ready!(sleep.poll(cx));
+            if rest.poll(cx).is_pending() {
+                let limit = || drain::limit(Instant::now(), *this.due, deadline);
+                ready!(poll_until(this.sleep.as_mut(), cx, limit));
             }
-            *this.due = true;
-            this.sleep.set(deadline.map(sleep_until));
+            this.rest.set(None);
+            this.sleep.set(None);
+        }
+        if let Some(due) = *this.due {
+            ready!(poll_until(this.sleep.as_mut(), cx, || due));
+            *this.due = None;
         }
         let Some(service) = this.next else { return Poll::Pending };
         match service.poll_ready(cx) {
@@ -113,8 +108,8 @@ impl<S, RB> Wait<S, RB> {
                 return Poll::Ready(Err(Missed { error: error.into(), reason: StopReason::NotReady }));
             }
             Poll::Pending => {
-                let Some(sleep) = this.sleep.as_mut().as_pin_mut() else { return Poll::Pending };
-                ready!(sleep.poll(cx));
+                let Some(deadline) = deadline else { return Poll::Pending };
+                ready!(poll_until(this.sleep, cx, || deadline));
                 return Poll::Ready(Err(Missed::deadline()));
             }
         }
@@ -125,4 +120,16 @@ impl<S, RB> Wait<S, RB> {
         this.sleep.set(None);
         this.next.take().map_or(Poll::Pending, |next| Poll::Ready(Ok(next)))
     }
+}
+
+/// Ready at the time that is named when it is first polled; then it can be polled for another.
+fn poll_until(mut sleep: Pin<&mut Option<Sleep>>, cx: &mut Context<'_>, until: impl FnOnce() -> Instant) -> Poll<()> {
+    if sleep.is_none() {
+        sleep.set(Some(sleep_until(until())));
+    }
+    if let Some(sleep) = sleep.as_mut().as_pin_mut() {
+        ready!(sleep.poll(cx));
+    }
+    sleep.set(None);
+    Poll::Ready(())
 }

@@ -49,6 +49,10 @@ impl<B, F: Fn() -> B> Resend for Remake<B, F> {
     fn resend(&self) -> Option<Self> {
         Some(Self { first: None, again: OnceLock::new(), make: Arc::clone(&self.make) })
     }
+
+    fn can_resend(&self) -> bool {
+        true
+    }
 }
 
 impl<B: Body, F: Fn() -> B> Body for Remake<B, F> {

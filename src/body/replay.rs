@@ -166,6 +166,11 @@ impl<B: Body> Resend for ReplayBody<B> {
         shared.readers += 1;
         Some(Self::reader(Arc::clone(&self.shared), id))
     }
+
+    fn can_resend(&self) -> bool {
+        let shared = self.shared();
+        !shared.is_past && !shared.failed
+    }
 }
 
 impl<B: Body> Body for ReplayBody<B> {

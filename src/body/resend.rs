@@ -23,6 +23,11 @@ pub trait Resend: Sized {
     /// Called before the body is first polled, and cheap: no copy of the content.
     fn resend(&self) -> Option<Self>;
 
+    /// Whether [`resend`](Self::resend) would give one now; asked after each failure, before the wait.
+    fn can_resend(&self) -> bool {
+        self.resend().is_some()
+    }
+
     /// The whole content where it is in memory; without a copy, but of a `String`.
     fn in_memory(&self) -> Option<Bytes> {
         None
@@ -32,6 +37,10 @@ pub trait Resend: Sized {
 impl<D: Buf + Clone + 'static> Resend for Full<D> {
     fn resend(&self) -> Option<Self> {
         Some(self.clone())
+    }
+
+    fn can_resend(&self) -> bool {
+        true
     }
 
     fn in_memory(&self) -> Option<Bytes> {
@@ -79,6 +88,10 @@ impl Resend for String {
         Some(self.clone())
     }
 
+    fn can_resend(&self) -> bool {
+        true
+    }
+
     fn in_memory(&self) -> Option<Bytes> {
         Some(Bytes::copy_from_slice(self.as_bytes()))
     }
@@ -124,6 +137,10 @@ impl<B: Clone> CloneBody<B> {
 impl<B: Clone + 'static> Resend for CloneBody<B> {
     fn resend(&self) -> Option<Self> {
         Some(self.clone())
+    }
+
+    fn can_resend(&self) -> bool {
+        true
     }
 
     /// Of the bodies that are known to be in memory: `Full` and `Empty` of `Bytes`, `Bytes`, `String`.
@@ -189,6 +206,23 @@ forward_body!(Once);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whether_it_can_go_again_is_told_without_another_body() {
+        #[derive(Debug)]
+        struct Counted(std::cell::Cell<u32>);
+        impl Clone for Counted {
+            fn clone(&self) -> Self {
+                self.0.set(self.0.get() + 1);
+                Self(self.0.clone())
+            }
+        }
+        let body = CloneBody::new(Counted(0.into()));
+        assert!(body.can_resend());
+        assert_eq!(body.body.0.get(), 0);
+        assert!(Full::new(Bytes::new()).can_resend() && String::new().can_resend() && Bytes::new().can_resend());
+        assert!(!Once::new(()).can_resend());
+    }
 
     #[test]
     fn a_body_in_memory_shows_its_content_without_a_copy() {

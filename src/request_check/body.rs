@@ -79,6 +79,10 @@ impl<B: Resend> Resend for CheckedBody<B> {
         Some(Self::new(self.body.resend()?, self.max))
     }
 
+    fn can_resend(&self) -> bool {
+        self.body.can_resend()
+    }
+
     fn in_memory(&self) -> Option<Bytes> {
         self.body.in_memory()
     }

@@ -151,7 +151,7 @@ impl Unsent {
     }
 
     /// It is sent now.
-    pub(super) fn sent(mut self) -> Option<Withdrawn> {
+    pub(super) fn sent(&mut self) -> Option<Withdrawn> {
         self.0.take().map(|(_, withdrawn)| withdrawn)
     }
 }

@@ -172,6 +172,14 @@ impl Resend for Body {
         Some(content.into())
     }
 
+    fn can_resend(&self) -> bool {
+        match &self.0 {
+            Content::Once(_) => false,
+            Content::Replay(replay) => replay.can_resend(),
+            _ => true,
+        }
+    }
+
     fn in_memory(&self) -> Option<Bytes> {
         match &self.content {
             Content::Whole(bytes) => Some(bytes.clone()),
