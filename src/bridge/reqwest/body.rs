@@ -173,7 +173,7 @@ impl Resend for Body {
     }
 
     fn can_resend(&self) -> bool {
-        match &self.0 {
+        match &self.content {
             Content::Once(_) => false,
             Content::Replay(replay) => replay.can_resend(),
             _ => true,
