@@ -50,7 +50,9 @@ fn bound_by_tokens_that_are_a_tenth_off_the_estimate() -> Result<(), BoxError> {
 #[test]
 fn without_headers_the_rate_is_learned_from_refusals() -> Result<(), BoxError> {
     assert_within(Scenario { headers: false, ..HEADERS }, [1], 1.03, 0.005)?;
-    assert_within(Scenario { headers: false, retry_after: false, ..HEADERS }, [2], 1.03, 0.005)
+    assert_within(Scenario { headers: false, retry_after: false, ..HEADERS }, [2], 1.03, 0.005)?;
+    // A few calls a second tell little: each refusal makes the guess a better one.
+    assert_within(Scenario { requests: 60, headers: false, ..HEADERS }, 1..=3, 1.015, 0.03)
 }
 
 #[test]
@@ -67,5 +69,7 @@ fn two_processes_share_what_is_there_in_equal_parts() -> Result<(), BoxError> {
 
 #[test]
 fn four_processes_find_their_parts_too() -> Result<(), BoxError> {
-    assert_within(Scenario { workers: 512, processes: 4, ..HEADERS }, [1], 1.1, 0.01)
+    assert_within(Scenario { workers: 512, processes: 4, ..HEADERS }, [1], 1.1, 0.01)?;
+    // Of the three that come late, none takes the first one's burst for its rate.
+    assert_within(Scenario { requests: 60, processes: 4, ..HEADERS }, 1..=4, 1.005, 0.0)
 }
