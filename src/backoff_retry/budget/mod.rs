@@ -48,11 +48,12 @@ impl Budget {
     }
 
     /// At most `share` retries to a call, over the last 10 s; where there are few calls, one every 10 s, and ten at once
-    /// after a quiet time.
+    /// after a quiet time. Those ten are not on top: the calls that follow pay for them before they allow more.
     ///
-    /// What the calls of the last 10 s allow may be used at once. So with 0.1, if all calls fail, the first 10 s of an
-    /// outage bring the server up to 1.2 times the calls, and from then on it is 1.1. Fractions are kept, however few calls
-    /// there are: with 0.1 and no floor it is every tenth call. An older allowance than 10 s is gone.
+    /// So with 0.1, if all calls fail from the start, the server gets 1.1 times the calls from the hundredth on. What the
+    /// calls of the last 10 s allow may be used at once: the first 10 s of an outage bring up to 1.2 times the calls, and
+    /// from then on it is 1.1. Fractions are kept, however few calls there are: with 0.1 and no floor it is every tenth
+    /// call. An older allowance than 10 s is gone.
     ///
     /// A share below 0, or that is no number, is 0. Source: Finagle and Google's SRE book allow 0.1 to 0.2.
     #[must_use]
