@@ -1,0 +1,152 @@
+//! Each sending of a request that reqwest-middleware's bridge hands on: given up, beside another, elsewhere, in time.
+
+use std::{
+    future::pending,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures_util::{
+    FutureExt, StreamExt,
+    future::BoxFuture,
+    stream::{FuturesUnordered, iter},
+};
+use http::{Extensions, Request, Response};
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next, Result};
+use tower::{BoxError, Layer, Service, ServiceBuilder, layer::layer_fn, timeout::TimeoutLayer};
+use tower_outbound::{
+    ApiError, ErrorKind,
+    bridge::{
+        reqwest::{Body, ReqwestService, same_origin},
+        reqwest_middleware::{NextService, TowerMiddleware},
+    },
+    find_cause,
+};
+
+use crate::passage::layers;
+
+fn http() -> reqwest::ClientBuilder {
+    clients::use_ring();
+    reqwest::Client::builder().no_proxy().redirect(same_origin())
+}
+
+fn builder() -> ClientBuilder {
+    ClientBuilder::new(http().build().unwrap())
+}
+
+/// Never answers the first, and says how many came and went; leaves its number in the extensions.
+#[derive(Clone, Default)]
+struct SlowAtFirst {
+    came: Arc<AtomicU32>,
+    went: Arc<AtomicU32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Number(u32);
+
+struct Counts<'a>(&'a AtomicU32);
+
+impl Drop for Counts<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl Middleware for SlowAtFirst {
+    async fn handle(&self, _: reqwest::Request, extensions: &mut Extensions, _: Next<'_>) -> Result<reqwest::Response> {
+        let number = self.came.fetch_add(1, Ordering::Relaxed);
+        let _counts = Counts(&self.went);
+        extensions.insert(Number(number));
+        // Not at once, so that somebody has to be woken.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        if number == 0 {
+            pending::<()>().await;
+        }
+        Ok(Response::new(format!("the answer to {number}")).into())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_layers_give_up_is_given_up_and_sent_again() {
+    let slow = SlowAtFirst::default();
+    let layers = ServiceBuilder::new().layer(layers()).layer(TimeoutLayer::new(Duration::from_secs(1)));
+    let client = builder().with(TowerMiddleware::new(layers)).with(slow.clone()).build();
+    let response = client.get("http://h.test/").send().await.unwrap();
+    assert_eq!((response.url().as_str(), slow.went.load(Ordering::Relaxed)), ("http://h.test/", 2));
+    assert_eq!(response.text().await.unwrap(), "the answer to 1");
+}
+
+/// Sends everything twice at once. The first answer is taken; its futures are polled only when they are woken.
+#[derive(Clone)]
+struct Hedge<S>(S);
+
+impl<'a> Service<Request<Body>> for Hedge<NextService<'a>> {
+    type Response = Response<reqwest::Body>;
+    type Error = BoxError;
+    type Future = BoxFuture<'a, std::result::Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<std::result::Result<(), BoxError>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let (parts, _) = request.into_parts();
+        let sent = [(); 2].map(|()| self.0.call(Request::from_parts(parts.clone(), Body::default())));
+        let mut sent = sent.into_iter().collect::<FuturesUnordered<_>>();
+        async move { sent.next().await.unwrap() }.boxed()
+    }
+}
+
+struct HedgeLayer;
+
+impl<S> Layer<S> for HedgeLayer {
+    type Service = Hedge<S>;
+
+    fn layer(&self, inner: S) -> Hedge<S> {
+        Hedge(inner)
+    }
+}
+
+/// Keeps what came back.
+struct Keeps(Arc<Mutex<Option<Number>>>);
+
+#[async_trait]
+impl Middleware for Keeps {
+    async fn handle(
+        &self,
+        request: reqwest::Request,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> Result<reqwest::Response> {
+        let response = next.run(request, extensions).await;
+        *self.0.lock().unwrap() = extensions.get().copied();
+        response
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_at_once_do_not_wait_for_each_other() {
+    let slow = SlowAtFirst::default();
+    let kept = Arc::default();
+    let hedged = builder().with(Keeps(Arc::clone(&kept))).with(TowerMiddleware::new(HedgeLayer));
+    // Whether the first or the second was begun first.
+    for went in [2, 4] {
+        let client = hedged_with(&slow, &kept);
+        let response = client.get("http://h.test/").send().await.unwrap();
+        assert!(response.text().await.unwrap().starts_with("the answer to"));
+        assert_eq!((slow.came.load(Ordering::Relaxed), slow.went.load(Ordering::Relaxed)), (went, went));
+        assert!(kept.lock().unwrap().is_some());
+    }
+    drop(hedged);
+}
+
+fn hedged_with(slow: &SlowAtFirst, kept: &Arc<Mutex<Option<Number>>>) -> ClientWithMiddleware {
+    let hedged = builder().with(Keeps(Arc::clone(kept))).with(TowerMiddleware::new(HedgeLayer));
+    hedged.with(slow.clone()).build()
+}
