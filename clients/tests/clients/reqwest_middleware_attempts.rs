@@ -11,18 +11,15 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures_util::{
-    FutureExt, StreamExt,
-    future::BoxFuture,
-    stream::{FuturesUnordered, iter},
-};
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use http::{Extensions, Request, Response};
-use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next, Result};
-use tower::{BoxError, Layer, Service, ServiceBuilder, layer::layer_fn, timeout::TimeoutLayer};
+use reqwest_middleware::{ClientBuilder, Middleware, Next, Result};
+use tower::{BoxError, Layer, Service, ServiceBuilder, timeout::TimeoutLayer};
 use tower_outbound::{
     ApiError, ErrorKind,
     bridge::{
-        reqwest::{Body, ReqwestService, same_origin},
+        reqwest::{Body, same_origin},
         reqwest_middleware::{NextService, TowerMiddleware},
     },
     find_cause,
@@ -30,13 +27,9 @@ use tower_outbound::{
 
 use crate::passage::layers;
 
-fn http() -> reqwest::ClientBuilder {
-    clients::use_ring();
-    reqwest::Client::builder().no_proxy().redirect(same_origin())
-}
-
 fn builder() -> ClientBuilder {
-    ClientBuilder::new(http().build().unwrap())
+    clients::use_ring();
+    ClientBuilder::new(reqwest::Client::builder().no_proxy().redirect(same_origin()).build().unwrap())
 }
 
 /// Never answers the first, and says how many came and went; leaves its number in the extensions.
@@ -132,21 +125,31 @@ impl Middleware for Keeps {
 
 #[tokio::test(start_paused = true)]
 async fn two_at_once_do_not_wait_for_each_other() {
-    let slow = SlowAtFirst::default();
-    let kept = Arc::default();
-    let hedged = builder().with(Keeps(Arc::clone(&kept))).with(TowerMiddleware::new(HedgeLayer));
-    // Whether the first or the second was begun first.
-    for went in [2, 4] {
-        let client = hedged_with(&slow, &kept);
+    let (slow, kept) = (SlowAtFirst::default(), Arc::default());
+    let client =
+        builder().with(Keeps(Arc::clone(&kept))).with(TowerMiddleware::new(HedgeLayer)).with(slow.clone()).build();
+    // The one made apart comes first: it is the one without an answer, and then the one with the first.
+    for (number, answers) in [(1, 2), (2, 4)] {
         let response = client.get("http://h.test/").send().await.unwrap();
-        assert!(response.text().await.unwrap().starts_with("the answer to"));
-        assert_eq!((slow.came.load(Ordering::Relaxed), slow.went.load(Ordering::Relaxed)), (went, went));
-        assert!(kept.lock().unwrap().is_some());
+        assert_eq!(response.text().await.unwrap(), format!("the answer to {number}"));
+        assert_eq!(*kept.lock().unwrap(), Some(Number(number)));
+        assert_eq!((slow.came.load(Ordering::Relaxed), slow.went.load(Ordering::Relaxed)), (answers, answers));
     }
-    drop(hedged);
 }
 
-fn hedged_with(slow: &SlowAtFirst, kept: &Arc<Mutex<Option<Number>>>) -> ClientWithMiddleware {
-    let hedged = builder().with(Keeps(Arc::clone(kept))).with(TowerMiddleware::new(HedgeLayer));
-    hedged.with(slow.clone()).build()
+/// A request's own time limit is for each sending.
+#[tokio::test]
+async fn each_sending_has_the_time_limit() {
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = calls.clone();
+    let server = clients::Server::start(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        pending::<Response<http_body_util::Empty<Bytes>>>()
+    });
+    let server = server.await.unwrap();
+    let client = builder().with(TowerMiddleware::new(layers())).build();
+    let sent = client.get(server.url("/")).timeout(Duration::from_millis(100)).send();
+    let error = tokio::time::timeout(Duration::from_secs(30), sent).await.expect("a limit for each").unwrap_err();
+    assert_eq!(find_cause::<ApiError>(&error).map(ApiError::kind), Some(ErrorKind::Timeout));
+    assert_eq!(calls.load(Ordering::Relaxed), 3);
 }
