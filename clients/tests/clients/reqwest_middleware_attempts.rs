@@ -32,7 +32,7 @@ fn builder() -> ClientBuilder {
     ClientBuilder::new(reqwest::Client::builder().no_proxy().redirect(same_origin()).build().unwrap())
 }
 
-/// Never answers the first, and says how many came and went; leaves its number in the extensions.
+/// Never answers the first; says how many had come and gone before, and leaves its number in the extensions.
 #[derive(Clone, Default)]
 struct SlowAtFirst {
     came: Arc<AtomicU32>,
@@ -54,6 +54,7 @@ impl Drop for Counts<'_> {
 impl Middleware for SlowAtFirst {
     async fn handle(&self, _: reqwest::Request, extensions: &mut Extensions, _: Next<'_>) -> Result<reqwest::Response> {
         let number = self.came.fetch_add(1, Ordering::Relaxed);
+        let gone = self.went.load(Ordering::Relaxed);
         let _counts = Counts(&self.went);
         extensions.insert(Number(number));
         // Not at once, so that somebody has to be woken.
@@ -61,7 +62,7 @@ impl Middleware for SlowAtFirst {
         if number == 0 {
             pending::<()>().await;
         }
-        Ok(Response::new(format!("the answer to {number}")).into())
+        Ok(Response::new(format!("number {number}, {gone} gone")).into())
     }
 }
 
@@ -72,7 +73,7 @@ async fn what_the_layers_give_up_is_given_up_and_sent_again() {
     let client = builder().with(TowerMiddleware::new(layers)).with(slow.clone()).build();
     let response = client.get("http://h.test/").send().await.unwrap();
     assert_eq!((response.url().as_str(), slow.went.load(Ordering::Relaxed)), ("http://h.test/", 2));
-    assert_eq!(response.text().await.unwrap(), "the answer to 1");
+    assert_eq!(response.text().await.unwrap(), "number 1, 1 gone");
 }
 
 /// Sends everything twice at once. The first answer is taken; its futures are polled only when they are woken.
@@ -129,9 +130,10 @@ async fn two_at_once_do_not_wait_for_each_other() {
     let client =
         builder().with(Keeps(Arc::clone(&kept))).with(TowerMiddleware::new(HedgeLayer)).with(slow.clone()).build();
     // The one made apart comes first: it is the one without an answer, and then the one with the first.
-    for (number, answers) in [(1, 2), (2, 4)] {
-        let response = client.get("http://h.test/").send().await.unwrap();
-        assert_eq!(response.text().await.unwrap(), format!("the answer to {number}"));
+    for (number, gone, answers) in [(1, 0, 2), (2, 2, 4)] {
+        let sent = tokio::time::timeout(Duration::from_secs(1), client.get("http://h.test/").send());
+        let response = sent.await.expect("whoever waits is woken").unwrap();
+        assert_eq!(response.text().await.unwrap(), format!("number {number}, {gone} gone"));
         assert_eq!(*kept.lock().unwrap(), Some(Number(number)));
         assert_eq!((slow.came.load(Ordering::Relaxed), slow.went.load(Ordering::Relaxed)), (answers, answers));
     }

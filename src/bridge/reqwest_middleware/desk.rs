@@ -36,6 +36,10 @@ pub(super) struct Desk {
 }
 
 #[derive(Default)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for a call, and a box would be an allocation for each attempt"
+)]
 enum Place {
     #[default]
     Free,

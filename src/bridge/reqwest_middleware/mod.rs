@@ -12,8 +12,13 @@
 //!
 //! Middlewares before it see one call, those after it each attempt. Extensions go both ways: what a middleware before it
 //! put in, the layers and those after it see; what those after it put in, the ones before it. What the layers have to
-//! say of a response is among the response's own extensions. Extensions of a `reqwest::Request` itself, which it has if it was
-//! made of an `http::Request`, go with it to reqwest the first time, and the layers do not see them.
+//! say of a response is among the response's own extensions.
+//!
+//! Those of a `reqwest::Request` itself, which only one made of an `http::Request` has, are for reqwest: they go with it the first
+//! time, and the layers do not see them. What these shall see goes in by `with_extension` or `execute_with_extensions`. A
+//! request's time limit holds for each attempt.
+//!
+//! Where layers send several at once, as a hedge, all but the first have extensions of their own, and leave them when answered.
 //!
 //! # Errors
 //! They come out as `Error::Middleware` with a [`StackError`] in it, through which [`find_cause`](crate::find_cause) reaches every cause:
