@@ -10,7 +10,7 @@
 //! | tonic | [`tonic`]: the layers between a generated client and its channel |
 //!
 //! None of them drops anything on the way: trailers, extensions, repeated headers, header values that are no text, and
-//! streams in either direction pass as they are.
+//! streams in either direction pass as they are. The one exception is told at [`reqwest_middleware`].
 
 /// How much of a streamed request body is kept, in bytes, where nothing else is said.
 #[cfg(any(feature = "reqwest", feature = "tonic"))]

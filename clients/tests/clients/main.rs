@@ -10,4 +10,6 @@ mod hyper;
 mod passage;
 mod reqwest;
 mod reqwest_middleware;
+mod reqwest_middleware_attempts;
+mod rewritten;
 mod tonic;
