@@ -52,9 +52,9 @@ struct Books {
     /// Their sum: mostly nothing, or nothing any more.
     allowed: u64,
     /// What of the traffic is less than a retry.
-    part: u64,
+    part: u32,
     /// Retries that only the floor allowed, as long as no traffic has paid for them: no more than it adds up to.
-    owed: u64,
+    owed: u32,
     /// What the floor allowed, and when; it begins full.
     floor: Option<(f64, Instant)>,
 }
@@ -118,8 +118,8 @@ impl Share {
         let mut guard = self.books();
         let books = &mut *guard;
         let last = self.second.load(Ordering::Relaxed);
-        let earned = self.new_calls.swap(0, Ordering::Relaxed).saturating_mul(self.share).saturating_add(books.part);
-        books.part = earned % WHOLE;
+        let earned = self.new_calls.swap(0, Ordering::Relaxed).saturating_mul(self.share).saturating_add(books.part.into());
+        books.part = (earned % WHOLE) as u32;
         books.earn(last, earned / WHOLE);
         if second > last {
             (last + 1..=second).take(SLOTS).for_each(|begun| books.forget(begun));
@@ -150,7 +150,7 @@ impl Share {
         books.floor = Some((floor - taken, now.max(at)));
         match slot {
             Some(slot) => books.spend(slot),
-            None if is_allowed => books.owed = (books.owed + 1).min(most as u64),
+            None if is_allowed => books.owed = (books.owed + 1).min(most as u32),
             None => {}
         }
         is_allowed.then_some(Withdrawn::Share { slot, floor: taken })
@@ -178,8 +178,8 @@ impl Books {
 
     /// What the traffic of this second allows, beyond what it has to pay back.
     fn earn(&mut self, second: u64, retries: u64) {
-        let back = self.owed.min(retries);
-        self.owed -= back;
+        let back = u64::from(self.owed).min(retries);
+        self.owed -= back as u32;
         self.add(second, retries - back);
     }
 
