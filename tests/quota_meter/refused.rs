@@ -50,7 +50,7 @@ async fn without_a_wait_while_nothing_is_known() {
     let answer = office.answer_to("fifth").await;
     let (refused, _) = refusal(&answer);
     assert_eq!(refused.wait(), Some(secs(1.0)));
-    assert_eq!(answer.unwrap_err().to_string(), "refused by the quota meter: would wait 1.0s, and 0.0ns are allowed");
+    assert_eq!(answer.unwrap_err().to_string(), "refused by the quota meter: would wait 1.0s, and may not wait at all");
 }
 
 #[tokio::test(start_paused = true)]
