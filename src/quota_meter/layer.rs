@@ -29,6 +29,9 @@ const MAX_SCOPES: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
 /// Makes [`QuotaMeter`]s that share their quotas.
 ///
 /// Clones share it too. See the [module](super) for an example.
+///
+/// A call must pass only one service of them: with a second further in, those that the outer one let go take up the quota that
+/// the inner one waits for, and none of them ever ends.
 #[derive(Debug)]
 pub struct QuotaMeterLayer<V = Contents> {
     shared: Arc<Shared>,

@@ -64,6 +64,9 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::TooLong { expected, limit } if limit.is_zero() => {
+                write!(f, "would wait {expected:.1?}, and may not wait at all")
+            }
             Self::TooLong { expected, limit } => {
                 write!(f, "would wait {expected:.1?}, and {limit:.1?} are allowed")
             }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -138,17 +138,15 @@ impl Scope {
             (asking, told)
         });
         let (Some(Asking { least, wanted, unused }), Some((levels, heard))) = (asking, told) else { return };
+        let question = Question(Arc::downgrade(self));
         self.hand_back(store, unused);
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            self.with(|core, now, wakes| core.leased(now, None, wakes));
-            return;
-        };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let Snapshot { requests, tokens, more, .. } = levels;
         let leasing = store.lease(Ask { scope: self.name.clone(), least, wanted, requests, tokens, more, heard });
         let scope = Arc::downgrade(self);
         runtime.spawn(async move {
             let answer = timeout(LEASE_TIME, leasing).await.ok().and_then(Result::ok);
-            let Some(asker) = scope.upgrade() else { return };
+            let Some(asker) = question.answered() else { return };
             let mut looks = asker.with(|core, now, wakes| core.leased(now, answer, wakes));
             // There may be more in line than this let go.
             asker.ask_store();
@@ -354,6 +352,25 @@ impl Scope {
     /// Opened once there is something to put down: many a scope is but looked for.
     fn account(&self) -> &Account {
         self.account.get_or_init(|| self.book.account(&self.name))
+    }
+}
+
+/// A question on its way to the store. Dropped before the answer, because the store panicked or the runtime that it was asked in
+/// is gone, it has failed: else nobody would ever ask again.
+struct Question(Weak<Scope>);
+
+impl Question {
+    /// Whose it was, if that is still there.
+    fn answered(mut self) -> Option<Arc<Scope>> {
+        std::mem::take(&mut self.0).upgrade()
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        if let Some(scope) = self.0.upgrade() {
+            scope.with(|core, now, wakes| core.leased(now, None, wakes));
+        }
     }
 }
 

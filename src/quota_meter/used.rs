@@ -42,12 +42,13 @@ impl Add for Used {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        let money = self.money + other.money;
+        // A sum that is absurd must not look like nothing spent.
+        let more = if other.money.is_finite() { other.money } else { 0.0 };
         Self {
             requests: self.requests.saturating_add(other.requests),
             input_tokens: self.input_tokens.saturating_add(other.input_tokens),
             output_tokens: self.output_tokens.saturating_add(other.output_tokens),
-            money: if money.is_finite() { money } else { 0.0 },
+            money: (self.money + more).min(f64::MAX),
         }
     }
 }

@@ -161,3 +161,16 @@ async fn what_a_cache_had_has_a_price_of_its_own() {
         }
     }
 }
+
+/// Sums that overflow are as much as can be, and not nothing.
+#[test]
+fn more_money_than_there_is_leaves_none() {
+    let saved = |money| {
+        let mut used = Used::default();
+        used.money = money;
+        used
+    };
+    assert_eq!((saved(f64::MAX) + saved(f64::MAX)).money, f64::MAX);
+    assert_eq!((saved(3.0) + saved(f64::NAN)).money, 3.0);
+    assert_eq!((saved(3.0) + saved(f64::INFINITY)).money, 3.0);
+}

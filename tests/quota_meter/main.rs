@@ -29,6 +29,7 @@ mod seen;
 mod spellings;
 mod spent;
 mod store;
+mod store_lost;
 mod traps;
 mod uploads;
 mod usage;

@@ -41,6 +41,18 @@ async fn past_its_deadline_with_the_time() {
     drop(late);
 }
 
+/// While no limit is known nobody can say how long: but not "at once", or who does as the refusal says spins.
+#[tokio::test(start_paused = true)]
+async fn without_a_wait_while_nothing_is_known() {
+    let office = Office::new(meter().max_wait(secs(0.0)));
+    let _calls = office.many(4);
+    settled().await;
+    let answer = office.answer_to("fifth").await;
+    let (refused, _) = refusal(&answer);
+    assert_eq!(refused.wait(), Some(secs(1.0)));
+    assert_eq!(answer.unwrap_err().to_string(), "refused by the quota meter: would wait 1.0s, and may not wait at all");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_closed_gate_counts_as_waiting() {
     let office = Office::new(meter().max_wait(secs(5.0)));

@@ -166,10 +166,7 @@ impl Core {
                 self.take_turn(class);
                 return Ok(self.reserve(now, cost));
             }
-            None => {
-                let expected = self.expected_wait(now, place, cost).filter(|wait| !wait.is_zero());
-                Refusal::TooLong { expected: expected.unwrap_or(WATCH), limit: Duration::ZERO }
-            }
+            None => Refusal::TooLong { expected: self.wait_yet(now, place, cost), limit: Duration::ZERO },
         };
         self.refuse();
         Err(refusal)
@@ -343,8 +340,13 @@ impl Core {
     pub(super) fn overdue(&self, now: Moment, id: WaiterId) -> Option<Refusal> {
         let Waiter { standing, cost, .. } = &self.waiters[id];
         let limit = standing.limit.filter(|limit| now.since(standing.since) >= *limit)?;
-        let rest = self.expected_wait(now, standing.place, *cost).unwrap_or_default();
+        let rest = self.wait_yet(now, standing.place, *cost);
         Some(Refusal::TooLong { expected: limit.saturating_add(rest), limit })
+    }
+
+    /// How long one that does not fit now would wait yet. Where nobody knows, a while: "at once" would make who believes it spin.
+    fn wait_yet(&self, now: Moment, place: Place, cost: Cost) -> Duration {
+        self.expected_wait(now, place, cost).filter(|wait| !wait.is_zero()).unwrap_or(WATCH)
     }
 
     /// What the store is to be asked now, if anything; `beside` is what one takes that would not wait.

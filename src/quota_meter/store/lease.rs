@@ -126,8 +126,9 @@ impl Leases {
     pub(in crate::quota_meter) fn ask(&mut self, now: Moment, next: Option<Cost>, line: Cost) -> Option<Asking> {
         let is_low = self.left.requests < LOW * self.last.requests || self.left.tokens < LOW * self.last.tokens;
         let is_short = next.is_some_and(|next| !self.holds(next, now));
-        // Ahead of need only while it is used: an idle meter keeps nothing.
-        let is_wanted = is_short || is_low && now < self.ends;
+        // Ahead of need only while it is used: an idle meter keeps nothing. While the store fails nobody is short, and a call asks
+        // whether it is back.
+        let is_wanted = is_short || self.failures > 0 || is_low && now < self.ends;
         if self.asked.is_some() || now < self.after || !is_wanted {
             return None;
         }
