@@ -118,7 +118,8 @@ impl Share {
         let mut guard = self.books();
         let books = &mut *guard;
         let last = self.second.load(Ordering::Relaxed);
-        let earned = self.new_calls.swap(0, Ordering::Relaxed).saturating_mul(self.share).saturating_add(books.part.into());
+        let earned =
+            self.new_calls.swap(0, Ordering::Relaxed).saturating_mul(self.share).saturating_add(books.part.into());
         books.part = (earned % WHOLE) as u32;
         books.earn(last, earned / WHOLE);
         if second > last {
