@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tokio::sync::OwnedSemaphorePermit;
+use tower::BoxError;
 use tower_outbound::body::{ReplayBody, ReplayError, Resend};
 
 /// The part that a body has of the room for all of them, given back when no copy of the body is left.
@@ -121,35 +122,47 @@ impl Body for Rest {
 }
 
 pin_project! {
-    /// A body that keeps something until it ends or is dropped.
+    /// A body that keeps something until it ends or is dropped. What came before an error goes out first: hyper closes a
+    /// connection with all that it has not yet written.
     pub(crate) struct Keeping<B, K> {
         #[pin]
         body: B,
         kept: Option<K>,
+        error: Option<BoxError>,
     }
 }
 
 impl<B, K> Keeping<B, K> {
     pub(crate) fn new(body: B, kept: K) -> Self {
-        Self { body, kept: Some(kept) }
+        Self { body, kept: Some(kept), error: None }
     }
 }
 
-impl<B: Body, K> Body for Keeping<B, K> {
+impl<B: Body<Error: Into<BoxError>>, K> Body for Keeping<B, K> {
     type Data = B::Data;
-    type Error = B::Error;
+    type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = self.project();
-        let frame = ready!(this.body.poll_frame(cx));
-        if frame.is_none() {
-            *this.kept = None;
+        if let Some(error) = this.error.take() {
+            return Poll::Ready(Some(Err(error)));
         }
-        Poll::Ready(frame)
+        match ready!(this.body.poll_frame(cx)) {
+            Some(Err(error)) => {
+                *this.error = Some(error.into());
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            None => {
+                *this.kept = None;
+                Poll::Ready(None)
+            }
+            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.error.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -8,7 +8,9 @@ use http::{
     header::{CONTENT_TYPE, RETRY_AFTER},
 };
 use serde::Serialize;
-use tower_outbound::{ApiError, ErrorKind, Gate, Refused, backoff_retry::RetryError, find_cause, quota_meter::Refusal};
+use tower_outbound::{
+    ApiError, ErrorKind, Gate, Refused, backoff_retry::RetryError, body::ReplayError, find_cause, quota_meter::Refusal,
+};
 
 use crate::proxy::is_final;
 
@@ -60,6 +62,11 @@ impl Problem {
         Self::new(status, "invalid_request_error", None, message)
     }
 
+    /// The caller sent less than a whole request.
+    pub(crate) fn broken_off() -> Self {
+        Self::invalid(StatusCode::BAD_REQUEST, "The request's body broke off.")
+    }
+
     /// The gateway stops before the call has an answer.
     pub(crate) fn stopping() -> Self {
         let (status, kind) = (StatusCode::SERVICE_UNAVAILABLE, "server_error");
@@ -71,6 +78,9 @@ impl Problem {
     pub(crate) fn of(error: &(dyn Error + 'static)) -> Self {
         if let Some(refused) = find_cause::<Refused>(error) {
             return Self { retry_after: refused.wait(), ..Self::of_refused(refused) };
+        }
+        if let Some(ReplayError::Source(_)) = find_cause::<ReplayError<hyper::Error>>(error) {
+            return Self::broken_off();
         }
         let failure = ApiError::from_error(error);
         let message = format!("The gateway had no answer from the API: {failure}");

@@ -2,7 +2,7 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE},
 };
 
 /// RFC 9110, section 7.6.1. `Trailer` is not among them: trailers go through.
@@ -23,6 +23,10 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let there = headers.keys().filter_map(hop_by_hop).fold(0_u8, |there, place| there | 1 << place);
     if there == 0 {
         return;
+    }
+    // Of two lengths the chunks' own is the one that was read by.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
     }
     for name in connection_options(headers) {
         headers.remove(name);

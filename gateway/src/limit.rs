@@ -14,6 +14,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// So many timers are kept for the next: more calls at once than that set theirs anew.
 const KEPT: usize = 1024;
+/// Thirty years: what is longer is never over, and no clock can count it.
+const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// A limit of the same length for many. A timer that is set is handed on to the next who needs one: it goes off before that
 /// one's time is over, and is set anew then. Setting and taking back one for each call would take the runtime's only lock on
@@ -26,7 +28,7 @@ pub(crate) struct Limit {
 
 impl Limit {
     pub(crate) fn new(length: Duration) -> Arc<Self> {
-        Arc::new(Self { length, set: Mutex::default() })
+        Arc::new(Self { length: length.min(NEVER), set: Mutex::default() })
     }
 
     /// The same limit, with timers of its own.

@@ -23,7 +23,7 @@ pub struct Options {
     #[arg(value_name = "URL")]
     pub upstream: Option<String>,
 
-    /// Where to listen.
+    /// Where to listen: an IP address and a port, such as `0.0.0.0:8080` for all of this machine's addresses.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
@@ -52,6 +52,7 @@ pub struct Options {
     pub allow_plain_http: bool,
 
     /// How often a call is sent at most, the first time included; 1 never sends again. Waiting for quota is no attempt.
+    /// As OpenAI's own clients, the gateway sends again what the API may have answered, and billed, before the answer got lost.
     #[arg(long, value_name = "NUMBER", default_value = "3")]
     pub attempts: NonZeroU32,
 

@@ -11,7 +11,7 @@ use std::{
 use axum::body::Body;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE},
+    header::{ACCEPT_ENCODING, EXPECT, HOST, UPGRADE},
 };
 use http_body_util::Either;
 use hyper::body::Incoming;
@@ -142,6 +142,10 @@ impl Rules {
         if parts.method == Method::CONNECT {
             return Err(Problem::invalid(StatusCode::METHOD_NOT_ALLOWED, "The gateway makes no tunnels."));
         }
+        // What the gateway puts on a call would come back to the caller.
+        if parts.method == Method::TRACE && self.has_key {
+            return Err(Problem::invalid(StatusCode::METHOD_NOT_ALLOWED, "The gateway shows nobody its key."));
+        }
         if parts.headers.get(UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket")) {
             return Err(Problem::invalid(StatusCode::NOT_IMPLEMENTED, "The gateway carries no WebSockets."));
         }
@@ -155,7 +159,7 @@ impl Rules {
         self.prepare(&mut headers);
         let is_json = is_json(&headers);
         let body = self.intake.take(body, is_json, patience).await;
-        let body = body.map_err(|_| Problem::invalid(StatusCode::BAD_REQUEST, "The request's body broke off."))?;
+        let body = body.map_err(|_| Problem::broken_off())?;
         let mut request = Request::new(body);
         *request.method_mut() = parts.method;
         *request.uri_mut() = uri;
@@ -166,10 +170,6 @@ impl Rules {
 
     fn prepare(&self, headers: &mut HeaderMap) {
         let takes_trailers = headers::takes_trailers(headers);
-        if headers.contains_key(TRANSFER_ENCODING) {
-            // Of two lengths the chunks' own is the one that was read by.
-            headers.remove(CONTENT_LENGTH);
-        }
         headers::strip_hop_by_hop(headers);
         if takes_trailers {
             headers::take_trailers(headers);
@@ -194,6 +194,8 @@ fn inbound<B>(response: &mut Response<B>, metrics: &Metrics) {
             response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
     }
+    // The API's own is of its connection.
+    *response.version_mut() = Version::HTTP_11;
     headers::strip_hop_by_hop(response.headers_mut());
 }
 

@@ -12,6 +12,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Handle,
     sync::Semaphore,
+    task::JoinSet,
     time::{sleep, timeout},
 };
 use tower::{BoxError, Service, ServiceExt};
@@ -104,7 +105,9 @@ impl Gateway {
         let Self { options, rules, key, facts } = self;
         let (metrics, history) = (Arc::new(Metrics::default()), Arc::new(History::default()));
         let meter: QuotaMeterLayer = meter(&options);
-        let recorder = tokio::spawn(Arc::clone(&history).record(Arc::clone(&metrics), meter.clone()));
+        // It ends with this call, however that does.
+        let mut recorder = JoinSet::new();
+        recorder.spawn(Arc::clone(&history).record(Arc::clone(&metrics), meter.clone()));
         let pages = Pages {
             facts: Arc::new(facts),
             guard: rules.guard.clone(),
@@ -140,7 +143,6 @@ impl Gateway {
             on_connections.go_to(Stage::Over);
             let _ = timeout(LAST_WORDS, ended).await;
         }
-        recorder.abort();
         Ok(is_done)
     }
 }

@@ -83,3 +83,17 @@ async fn a_token_lets_in_and_goes_no_further() {
     assert!(head.contains("authorization: Bearer sk-upstream-0123456789\n"), "{head}");
     assert!(!head.contains("token-of-ours"), "{head}");
 }
+
+/// An API that answers it shows what it was sent.
+#[tokio::test]
+async fn a_key_is_not_put_on_what_comes_back_as_it_was() {
+    let bench = Bench::with(&[], secrets(None)).await;
+    let mut client = bench.client().await;
+    client.send("TRACE /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert!(client.head().await.starts_with("HTTP/1.1 405"));
+
+    let bench = Bench::new(&[]).await;
+    let mut client = bench.client().await;
+    client.send("TRACE /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert!(bench.accept().await.head().await.starts_with("TRACE /v1/models "));
+}

@@ -142,3 +142,35 @@ async fn only_what_was_sent_again_in_vain_is_not_to_be_sent_again() {
         assert_eq!(head.contains("x-should-retry: false\n"), is_told, "{attempts}: {head}");
     }
 }
+
+/// It is no failure of the API's.
+#[tokio::test]
+async fn an_upload_that_breaks_off_is_a_400() {
+    for media in ["application/json", "application/octet-stream"] {
+        let bench = Bench::new(&[]).await;
+        let mut client = bench.client().await;
+        client
+            .send(format!(
+                "POST /v1/files HTTP/1.1\r\nHost: g\r\nContent-Type: {media}\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nup\r\n"
+            ))
+            .await;
+        client.send("no chunk\r\n").await;
+        let (head, body) = (client.head().await, client.rest().await);
+        assert!(head.starts_with("HTTP/1.1 400"), "{media}: {head}");
+        assert!(body.contains("The request's body broke off."), "{media}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_limit_of_time_may_be_as_long_as_one_likes() {
+    let flags = ["--attempt-timeout=1.8e19", "--max-wait=1.8e19", "--grace=1.8e19"];
+    let bench = Bench::new(&flags).await;
+    let mut client = bench.client().await;
+    client.send("GET /v1/models HTTP/1.1\r\nHost: g\r\n\r\n").await;
+    let mut api = bench.accept().await;
+    api.head().await;
+    api.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    client.read_to("ok").await;
+    bench.stop.send(()).unwrap();
+    assert!(bench.served.await.unwrap());
+}

@@ -109,3 +109,32 @@ async fn trailers_pass_both_ways() {
     assert!(client.head().await.contains("trailer: x-sum\n"));
     assert_eq!(client.read_to("\r\n\r\n").await, "4\r\ndown\r\n0\r\nx-sum: 2\r\n\r\n");
 }
+
+#[tokio::test]
+async fn of_an_answers_two_lengths_only_the_true_one_goes_on() {
+    let bench = Bench::new(&[]).await;
+    let mut client = bench.client().await;
+    client.send("GET /v1/x HTTP/1.1\r\nHost: g\r\n\r\n").await;
+    let mut api = bench.accept().await;
+    api.head().await;
+    api.send("HTTP/1.1 200 OK\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n").await;
+    let head = client.head().await;
+    assert!(head.contains("transfer-encoding: chunked\n") && !head.contains("content-length"), "{head}");
+    assert_eq!(client.read_to("0\r\n\r\n").await, "3\r\nabc\r\n0\r\n\r\n");
+}
+
+#[tokio::test]
+async fn an_old_servers_answers_leave_the_callers_connection_open() {
+    let bench = Bench::new(&[]).await;
+    let mut client = bench.client().await;
+    for _ in 0..2 {
+        client.send("GET /v1/x HTTP/1.1\r\nHost: g\r\n\r\n").await;
+        let mut api = bench.accept().await;
+        api.head().await;
+        api.send("HTTP/1.0 200 OK\r\n\r\nold").await;
+        drop(api);
+        let head = client.head().await;
+        assert!(head.starts_with("HTTP/1.1 200") && head.contains("transfer-encoding: chunked\n"), "{head}");
+        assert_eq!(client.read_to("0\r\n\r\n").await, "3\r\nold\r\n0\r\n\r\n");
+    }
+}

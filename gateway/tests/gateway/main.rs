@@ -5,6 +5,8 @@ mod errors;
 mod headers;
 mod line;
 mod pages;
+#[cfg(unix)]
+mod program;
 mod stop;
 mod streams;
 mod wire;

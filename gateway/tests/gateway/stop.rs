@@ -1,15 +1,10 @@
 //! The gateway stops, and what is in flight does not break.
 
-use std::process::Stdio;
-
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::Command,
-};
+use tokio::{task::yield_now, time::timeout};
 
 use crate::{
     line::{ask, last_for, until_waiting, use_up},
-    wire::{Bench, Wire},
+    wire::{Bench, PATIENCE},
 };
 
 #[tokio::test]
@@ -72,32 +67,22 @@ async fn calls_still_in_line_after_a_while_are_told_to_come_again() {
     assert!(!bench.served.await.unwrap());
 }
 
-#[cfg(unix)]
+/// Whoever drops it keeps no task and no thread of it: each would hold what all of them share.
 #[tokio::test]
-async fn a_signal_stops_the_program_with_its_calls_done() {
-    let api = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let upstream = format!("http://{}", api.local_addr().unwrap());
-    let mut program = Command::new(env!("CARGO_BIN_EXE_gateway"))
-        .args([&upstream, "--listen=127.0.0.1:0"])
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(program.stdout.take().unwrap()).lines();
-    let line = lines.next_line().await.unwrap().unwrap();
-    let addr = line.strip_prefix("listening on http://").and_then(|rest| rest.split(',').next()).expect(&line);
-    let mut client = Wire::connect(addr.parse().unwrap()).await;
-    client.send("GET /v1/slow HTTP/1.1\r\nHost: g\r\n\r\n").await;
-    let mut wire = Wire::from(api.accept().await.unwrap().0);
-    wire.head().await;
-
-    let pid = program.id().unwrap().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
-    // It has heard when it takes no more.
-    while tokio::net::TcpStream::connect(addr).await.is_ok() {
-        tokio::task::yield_now().await;
-    }
-    wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlast").await;
-    client.read_to("last").await;
-    assert!(program.wait().await.unwrap().success());
+async fn nothing_runs_on_when_it_is_dropped() {
+    let bench = Bench::new(&[]).await;
+    let mut client = bench.client().await;
+    client.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    client.read_to("ok\n").await;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    bench.served.abort();
+    assert!(bench.served.await.unwrap_err().is_cancelled());
+    assert_eq!(client.rest().await, "");
+    timeout(PATIENCE, async {
+        while tasks() > 0 {
+            yield_now().await;
+        }
+    })
+    .await
+    .expect("no task is left");
 }

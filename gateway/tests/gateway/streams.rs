@@ -97,3 +97,18 @@ async fn an_answer_that_breaks_off_does_so_for_the_caller() {
     // Without the last chunk: nobody takes it for whole.
     assert_eq!(client.rest().await, "");
 }
+
+/// The status is not lost with the end of the body.
+#[tokio::test]
+async fn a_failure_that_breaks_off_is_still_told() {
+    let bench = Bench::new(&["--attempts=1"]).await;
+    let mut client = bench.client().await;
+    client.send("GET /v1/x HTTP/1.1\r\nHost: g\r\n\r\n").await;
+    let mut api = bench.accept().await;
+    api.head().await;
+    api.send("HTTP/1.1 500 Broken\r\nContent-Length: 100\r\n\r\nhalf").await;
+    drop(api);
+    let head = client.head().await;
+    assert!(head.starts_with("HTTP/1.1 500") && head.contains("content-length: 100\n"), "{head}");
+    assert_eq!(client.rest().await, "half");
+}

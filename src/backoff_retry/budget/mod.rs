@@ -25,6 +25,7 @@ use crate::ErrorKind;
 pub struct Budget(Kind);
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of a layer")]
 enum Kind {
     Unlimited,
     Tokens(Tokens),
