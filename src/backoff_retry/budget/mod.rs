@@ -25,7 +25,6 @@ use crate::ErrorKind;
 pub struct Budget(Kind);
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one of a layer")]
 enum Kind {
     Unlimited,
     Tokens(Tokens),
