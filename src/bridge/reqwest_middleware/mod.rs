@@ -18,6 +18,8 @@
 //! time, and the layers do not see them. What these shall see goes in by `with_extension` or `execute_with_extensions`. A
 //! request's time limit holds for each attempt.
 //!
+//! Another middleware that sends again, as reqwest-retry, multiplies with the layers' own retries: one of them is enough.
+//!
 //! Where layers send several at once, as a hedge, all but the first have extensions of their own, and leave them when answered.
 //!
 //! # Errors
