@@ -36,25 +36,33 @@ impl KeepHeaders for HeaderMap {
     }
 }
 
-/// Without the map's index: half the allocations of its clone, and a third of the work.
+/// Without the map's index: half the allocations of its clone, and a third of the work. None of them is `None`: as many are
+/// made as the map says that it has.
 #[cfg(feature = "backoff-retry")]
-pub(crate) struct HeaderList(Vec<(HeaderName, HeaderValue)>);
+pub(crate) struct HeaderList(Vec<Option<(HeaderName, HeaderValue)>>);
+
+#[cfg(feature = "backoff-retry")]
+impl HeaderList {
+    fn iter(&self) -> impl Iterator<Item = &(HeaderName, HeaderValue)> {
+        self.0.iter().flatten()
+    }
+}
 
 #[cfg(feature = "backoff-retry")]
 impl KeepHeaders for HeaderList {
     #[inline]
     fn keep(headers: &HeaderMap) -> Self {
         let mut pairs = headers.iter();
-        let next = |_| pairs.next().map(|(name, value)| (name.clone(), value.clone())).expect("as many as it counts");
-        // As many as are counted are written in their places: what may need more room is made elsewhere and moved, which takes
-        // a third longer.
+        let next = |_| pairs.next().map(|(name, value)| (name.clone(), value.clone()));
+        // Of a known number each is made in its place: what may need more room is made elsewhere and moved, which takes a third
+        // longer.
         Self((0..headers.len()).map(next).collect())
     }
 
     fn map(&self) -> HeaderMap {
         // Values may be more than a map has room for names.
         let mut map = HeaderMap::try_with_capacity(self.0.len()).unwrap_or_default();
-        for (name, value) in &self.0 {
+        for (name, value) in self.iter() {
             // As many fit as did before.
             let _ = map.try_append(name, value.clone());
         }
@@ -93,7 +101,7 @@ impl<B> Kept<B, HeaderList> {
     pub(crate) fn traits(&self) -> Traits<'_> {
         Traits {
             method: &self.method,
-            has_key: self.headers.0.iter().any(|(name, _)| name == IDEMPOTENCY_KEY),
+            has_key: self.headers.iter().any(|(name, _)| name == IDEMPOTENCY_KEY),
             extensions: &self.extensions,
         }
     }

@@ -18,13 +18,13 @@ use super::{
 use crate::wall_clock::WallClock;
 
 /// Default for [`QuotaMeterLayer::max_queue`].
-const MAX_QUEUE: NonZeroUsize = NonZeroUsize::new(100_000).expect("not zero");
+const MAX_QUEUE: NonZeroUsize = crate::nz!(100_000);
 /// Default for [`QuotaMeterLayer::spent_recheck`].
 const SPENT_RECHECK: Duration = Duration::from_secs(60);
 /// Default for [`QuotaMeterLayer::permit_time`].
 const PERMIT_TIME: Duration = Duration::from_secs(60);
 /// Default for [`QuotaMeterLayer::max_scopes`].
-const MAX_SCOPES: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
+const MAX_SCOPES: NonZeroUsize = crate::nz!(1024);
 
 /// Makes [`QuotaMeter`]s that share their quotas.
 ///

@@ -38,7 +38,7 @@ fn model(test: impl Fn() + Sync + Send + 'static) {
 
 /// A scope with this quota, whose permits may be kept for so long.
 fn scope_of(quota: Quota, permit_time: Duration) -> Arc<Scope> {
-    let max_queue = const { std::num::NonZero::new(10).expect("not zero") };
+    let max_queue = crate::nz!(10);
     let settings = Settings {
         max_wait: None,
         max_queue,
@@ -257,7 +257,7 @@ fn a_permit_goes_once() {
 /// Time stands still, so that nothing comes back but what answers say was not used: all who wait for it must hear.
 #[test]
 fn what_an_answer_did_not_use_lets_others_go() {
-    const TOKENS: std::num::NonZeroU64 = std::num::NonZero::new(100).expect("not zero");
+    const TOKENS: std::num::NonZeroU64 = crate::nz!(100);
     model(|| {
         let scope = scope_of(Quota::learned().tokens_per_minute(TOKENS), Duration::from_secs(60));
         let Entry::Go(mut first) = arrive_with(&scope, 0, 100) else { panic!("all of it is there") };
