@@ -96,10 +96,7 @@ async fn an_api_that_says_nothing_is_a_504() {
 #[tokio::test]
 async fn what_was_sent_again_counts_where_nothing_came_of_it() {
     let bench = Bench::new(&["--attempts=1"]).await;
-    let mut client = bench.client().await;
-    client.send("GET /v1/models HTTP/1.1\r\nHost: g\r\n\r\n").await;
-    let mut api = bench.accept().await;
-    api.head().await;
+    let (mut client, mut api) = bench.call("GET /v1/models HTTP/1.1\r\nHost: g\r\n\r\n").await;
     api.send("HTTP/1.1 429 Slow down\r\nRetry-After-Ms: 1\r\nContent-Length: 0\r\n\r\n").await;
     api.head().await;
     drop(api);
@@ -165,10 +162,7 @@ async fn an_upload_that_breaks_off_is_a_400() {
 async fn a_limit_of_time_may_be_as_long_as_one_likes() {
     let flags = ["--attempt-timeout=1.8e19", "--max-wait=1.8e19", "--grace=1.8e19"];
     let bench = Bench::new(&flags).await;
-    let mut client = bench.client().await;
-    client.send("GET /v1/models HTTP/1.1\r\nHost: g\r\n\r\n").await;
-    let mut api = bench.accept().await;
-    api.head().await;
+    let (mut client, mut api) = bench.call("GET /v1/models HTTP/1.1\r\nHost: g\r\n\r\n").await;
     api.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
     client.read_to("ok").await;
     bench.stop.send(()).unwrap();

@@ -113,10 +113,7 @@ async fn trailers_pass_both_ways() {
 #[tokio::test]
 async fn of_an_answers_two_lengths_only_the_true_one_goes_on() {
     let bench = Bench::new(&[]).await;
-    let mut client = bench.client().await;
-    client.send("GET /v1/x HTTP/1.1\r\nHost: g\r\n\r\n").await;
-    let mut api = bench.accept().await;
-    api.head().await;
+    let (mut client, mut api) = bench.call("GET /v1/x HTTP/1.1\r\nHost: g\r\n\r\n").await;
     api.send("HTTP/1.1 200 OK\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n").await;
     let head = client.head().await;
     assert!(head.contains("transfer-encoding: chunked\n") && !head.contains("content-length"), "{head}");

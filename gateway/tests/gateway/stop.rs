@@ -29,10 +29,7 @@ async fn calls_in_flight_end_and_new_ones_are_not_taken() {
 #[tokio::test]
 async fn calls_that_do_not_end_are_left_after_a_while() {
     let bench = Bench::new(&["--grace=0.1"]).await;
-    let mut client = bench.client().await;
-    client.send("GET /v1/slow HTTP/1.1\r\nHost: g\r\n\r\n").await;
-    let mut api = bench.accept().await;
-    api.head().await;
+    let (mut client, mut api) = bench.call("GET /v1/slow HTTP/1.1\r\nHost: g\r\n\r\n").await;
     api.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n").await;
     client.read_to("half\r\n").await;
     bench.stop.send(()).unwrap();

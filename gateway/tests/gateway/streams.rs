@@ -5,10 +5,8 @@ use crate::wire::Bench;
 #[tokio::test]
 async fn the_first_event_is_there_before_the_second_is_sent() {
     let bench = Bench::new(&[]).await;
-    let mut client = bench.client().await;
-    client.send("POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nContent-Length: 2\r\n\r\n{}").await;
-    let mut api = bench.accept().await;
-    api.head().await;
+    let (mut client, mut api) =
+        bench.call("POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nContent-Length: 2\r\n\r\n{}").await;
     api.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n").await;
     // Even the head does not wait for the first event.
     assert!(client.head().await.contains("content-type: text/event-stream\n"));
@@ -76,10 +74,8 @@ async fn a_large_upload_goes_once() {
 #[tokio::test]
 async fn a_caller_who_goes_away_takes_the_call_along() {
     let bench = Bench::new(&[]).await;
-    let mut client = bench.client().await;
-    client.send("POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nContent-Length: 2\r\n\r\n{}").await;
-    let mut api = bench.accept().await;
-    api.head().await;
+    let (client, mut api) =
+        bench.call("POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nContent-Length: 2\r\n\r\n{}").await;
     drop(client);
     assert_eq!(api.rest().await, "{}");
 }
@@ -87,10 +83,7 @@ async fn a_caller_who_goes_away_takes_the_call_along() {
 #[tokio::test]
 async fn an_answer_that_breaks_off_does_so_for_the_caller() {
     let bench = Bench::new(&[]).await;
-    let mut client = bench.client().await;
-    client.send("GET /v1/x HTTP/1.1\r\nHost: g\r\n\r\n").await;
-    let mut api = bench.accept().await;
-    api.head().await;
+    let (mut client, mut api) = bench.call("GET /v1/x HTTP/1.1\r\nHost: g\r\n\r\n").await;
     api.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n").await;
     client.read_to("half\r\n").await;
     drop(api);
@@ -102,10 +95,7 @@ async fn an_answer_that_breaks_off_does_so_for_the_caller() {
 #[tokio::test]
 async fn a_failure_that_breaks_off_is_still_told() {
     let bench = Bench::new(&["--attempts=1"]).await;
-    let mut client = bench.client().await;
-    client.send("GET /v1/x HTTP/1.1\r\nHost: g\r\n\r\n").await;
-    let mut api = bench.accept().await;
-    api.head().await;
+    let (mut client, mut api) = bench.call("GET /v1/x HTTP/1.1\r\nHost: g\r\n\r\n").await;
     api.send("HTTP/1.1 500 Broken\r\nContent-Length: 100\r\n\r\nhalf").await;
     drop(api);
     let head = client.head().await;

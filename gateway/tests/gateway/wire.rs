@@ -110,6 +110,15 @@ impl Bench {
         Wire::connect(self.addr).await
     }
 
+    /// A call on its way: its caller, and the API that has read its head.
+    pub(crate) async fn call(&self, head: &str) -> (Wire, Wire) {
+        let mut client = self.client().await;
+        client.send(head).await;
+        let mut api = self.accept().await;
+        api.head().await;
+        (client, api)
+    }
+
     /// The gateway's next connection to the API.
     pub(crate) async fn accept(&self) -> Wire {
         timeout(PATIENCE, self.api.accept()).await.expect("a call").expect("a connection").0.into()
